@@ -1,0 +1,366 @@
+"""The command line: one command a verb, each parses, calls and prints. Also registered as `rio changedet`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from click import Context, Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from changedet.errors import ChangeDetError, ConfigError, exit_code
+
+_OUT = Console(highlight=False, soft_wrap=True)
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+_INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Turns errors into one message and the exit code of their class."""
+
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ChangeDetError as error:
+            if ctx.params.get("debug"):
+                raise
+            _ERR.print(f"[red]error:[/red] {escape(_redacted(str(error)))}")
+            ctx.exit(exit_code(error))
+        except KeyboardInterrupt:
+            _ERR.print("interrupted: nothing was left behind")
+            ctx.exit(_INTERRUPTED)
+
+
+def _redacted(text: str) -> str:
+    from changedet.write.provenance import redact
+
+    return redact(text)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="changedet")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.pass_context
+def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
+    """Find what changed between two satellite scenes.
+
+    \b
+    changedet run before.tif after.tif -o out        the main job
+    changedet inspect before.tif after.tif           what it would do, without doing it
+    changedet models                                 the shipped models
+    """
+    del debug  # read by `_Group` from the context
+    ctx.obj = {"quiet": quiet}
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
+
+
+def _dates(ctx: Context, param: Parameter, value: str | None) -> tuple[str, ...] | None:
+    del ctx, param
+    return tuple(value.split(",")) if value else None
+
+
+def _pairs(ctx: Context, param: Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    del ctx, param
+    if any("=" not in item for item in value):
+        raise click.BadParameter("expected NAME=VALUE")
+    return dict(item.split("=", 1) for item in value)
+
+
+def _reading_options(command: Any) -> Any:
+    """Add the options that say how a pair is read; `run` and `inspect` share them."""
+    for option in reversed(
+        (
+            click.option("--bands", metavar="NAME=N,…", help="Which band is which, e.g. red=3,green=2,blue=1,nir=4."),
+            click.option("--bounds", nargs=4, type=float, help="Left bottom right top in the before scene's CRS."),
+            click.option("--nodata", type=float, help="Value of invalid pixels, instead of what the files declare."),
+            click.option("--scale", type=float, help="Stored value times this is reflectance, e.g. 0.0001."),
+            click.option(
+                "--resampling", type=click.Choice(["nearest", "bilinear", "cubic"]), help="Kernel where a scene is warped."
+            ),
+            click.option("--dates", callback=_dates, metavar="BEFORE,AFTER", help="ISO dates of the two scenes."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--model", help="Shipped model or model file. Default: the shipped one that uses most of the bands.")
+@click.option("--threshold", type=float, help="Probability from which a pixel is changed. Default: the model card's.")
+@click.option("--min-area", type=float, help="Leave out polygons below this many m².")
+@click.option("--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8.")
+@click.option("--coregister", is_flag=True, help="Remove the residual shift between the dates.")
+@click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core and discarded.")
+@click.option("--max-memory", metavar="SIZE", help="Memory the process may take, e.g. 2GB (the default).")
+@click.option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")
+@click.option("--any-resolution", is_flag=True, help="Run even where pixels are over 3 times larger or smaller.")
+@click.option("--free-only", is_flag=True, help="Refuse models that are not free for commercial use.")
+@click.option("--overwrite", is_flag=True, help="Replace the results in the output folder.")
+@click.option("--co", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
+@_reading_options
+@click.pass_context
+def run(ctx: Context, before: str, after: str, out: Path, **options: Any) -> None:
+    """Map what changed between BEFORE and AFTER.
+
+    Writes probability.tif, mask.tif, changes.gpkg and run.json into the output folder. A scene is a raster file or a folder
+    of single-band files such as a Sentinel-2 download.
+
+    \b
+    changedet run before.tif after.tif -o out
+    changedet run imgs_1 imgs_2 -o out --coregister --min-area 500
+    changedet run a.tif b.tif -o out --bands red=3,green=2,blue=1,nir=4 --threshold 0.4
+    """
+    _run(ctx, before, after, out, options)
+
+
+def _run(ctx: Context, before: str, after: str, out: Path, options: dict[str, Any]) -> None:
+    from changedet.detect.run import run as run_job
+
+    with _Progress(quiet=ctx.obj["quiet"]) as progress:
+        result = run_job(before, after, out, progress=progress, **_given(options))
+    if not ctx.obj["quiet"]:
+        _print_result(result)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the user did not say: defaults live in `changedet.config`."""
+    given = {name: value for name, value in options.items() if value not in (None, False, {}, ())}
+    halo = given.get("halo")
+    return {**given, "halo": int(halo)} if isinstance(halo, str) and halo.isdigit() else given
+
+
+class _Progress:
+    """A bar on a terminal, a plain line a stage elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._stage = ""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=_ERR, disable=quiet or not _ERR.is_terminal, transient=True)
+        self._task = self._bars.add_task("", total=None)
+
+    def __enter__(self) -> _Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._bars.update(self._task, description=stage, completed=done, total=total)
+        if stage != self._stage and not self._quiet and not _ERR.is_terminal:
+            _ERR.print(f"{stage} …")
+        self._stage = stage
+
+
+def _print_result(result: Any) -> None:
+    record = result.record
+    areas, model = record["areas"], record["model"]
+    for warning in record["warnings"]:
+        _ERR.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    if not model["commercial_use"]:
+        _ERR.print(f"note: model {escape(model['name'])} is under {model['licence']}: not for commercial use")
+    share = areas["changed_m2"] / areas["comparable_m2"] if areas["comparable_m2"] else 0.0
+    _OUT.print(
+        f"{areas['polygons']} changes, {_area(areas['changed_m2'])} of {_area(areas['comparable_m2'])} compared"
+        f" ({share:.2%}); {_area(areas['unknown_m2'])} could not be compared"
+    )
+    if record["largest"]:
+        _OUT.print(_largest_table(record["largest"]))
+    _OUT.print(f"written to {escape(str(result.out))}: probability.tif, mask.tif, changes.gpkg, run.json")
+
+
+def _largest_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="largest changes", title_justify="left", box=None)
+    for name in ("area", "probability", "longitude", "latitude"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        probability = row["probability_mean"]
+        shown = "" if probability is None else f"{probability:.2f}"
+        table.add_row(_area(row["area_m2"]), shown, f"{row['lon']:.5f}", f"{row['lat']:.5f}")
+    return table
+
+
+def _area(square_metres: float) -> str:
+    return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e6 else f"{square_metres:,.0f} m²"
+
+
+@cli.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@_reading_options
+def inspect(before: str, after: str, as_json: bool, **options: Any) -> None:
+    """Report on a pair, and on what `run` would do about it, without running a network.
+
+    \b
+    changedet inspect before.tif after.tif
+    """
+    from changedet.detect.inspect import inspect as inspect_pair
+
+    report = inspect_pair(before, after, **_given(options))
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _print_report(report)
+
+
+def _print_report(report: Any) -> None:
+    table = Table(box=None, header_style="bold")
+    for name in ("", "before", "after"):
+        table.add_column(name, overflow="fold")
+    for row in report.rows():
+        table.add_row(*map(escape, row))
+    _OUT.print(table)
+    for note in report.notes:
+        _OUT.print(f"• {escape(note)}")
+
+
+@cli.command()
+@click.argument("mask")
+@click.option("--probability", help="probability.tif of the same run, for the columns of probability.")
+@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="GeoPackage to write.")
+@click.option("--min-area", type=float, default=0.0, show_default=True, help="Leave out polygons below this many m².")
+@click.option("--connectivity", type=click.Choice([4, 8]), default=8, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def vectorize(mask: str, probability: str | None, out: Path, overwrite: bool, **options: Any) -> None:
+    """Turn MASK.tif into polygons.
+
+    \b
+    changedet vectorize out/mask.tif --probability out/probability.tif -o changes.gpkg --min-area 1000
+    """
+    from changedet.detect.revectorize import vectorize_file
+
+    count = vectorize_file(mask, probability, out, overwrite=overwrite, **options)
+    _OUT.print(f"{count} changes written to {escape(str(out))}")
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: Context) -> None:
+    """List the shipped models.
+
+    \b
+    changedet models
+    changedet models show s2-urban
+    """
+    if ctx.invoked_subcommand is None:
+        _list_models()
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the shipped models with what they need and how good they are."""
+    _list_models()
+
+
+def _list_models() -> None:
+    from changedet.network.shipped import read_card, shipped_models
+
+    table = Table(box=None, header_style="bold")
+    for name in ("model", "bands", "resolution", "F1", "parameters", "licence"):
+        table.add_column(name, overflow="fold")
+    for name, path in shipped_models().items():
+        card = read_card(path)
+        pooled: Any = card.figures.get("pooled", {})
+        table.add_row(
+            name,
+            " ".join(card.bands),
+            f"{card.resolution_m:g} m",
+            f"{pooled.get('f1', float('nan')):.3f}",
+            f"{card.parameters / 1e6:.2f} M",
+            card.licence,
+        )
+    _OUT.print(table)
+    _OUT.print("F1: change class, cross-validated, pooled over held-out cities. More: changedet models show NAME")
+
+
+@models.command()
+@click.argument("model")
+def show(model: str) -> None:
+    """Print the whole card of a shipped model or a model file."""
+    from changedet.network.shipped import read_card
+
+    click.echo(read_card(model).model_dump_json(indent=2))
+
+
+_SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one entry of the file.")
+
+
+@cli.command()
+@click.argument("file")
+@_SET
+@click.pass_context
+def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
+    """Carry out a pipeline FILE.
+
+    \b
+    changedet pipeline pipelines/01_two_geotiffs.yaml
+    changedet pipeline pipelines/01_two_geotiffs.yaml --set run.out=elsewhere --set run.threshold=0.4
+    """
+    from changedet.config import load_pipeline
+
+    steps = load_pipeline(file, changes)
+    if steps.run is not None:
+        options = steps.run.model_dump(exclude={"before", "after", "out"}, exclude_unset=True)
+        _run(ctx, steps.run.before, steps.run.after, steps.run.out, options)
+    else:
+        _train(ctx, file, changes, jobs=1)
+
+
+@cli.command()
+@click.argument("file")
+@_SET
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings beside each other.")
+@click.pass_context
+def train(ctx: Context, file: str, changes: tuple[str, ...], jobs: int) -> None:
+    """Cross-validate, train and package the models of a pipeline FILE. Goes on where it was interrupted.
+
+    \b
+    changedet train pipelines/02_train_oscd.yaml --jobs 2
+    """
+    _train(ctx, file, changes, jobs=jobs)
+
+
+def _train(ctx: Context, file: str, changes: tuple[str, ...], *, jobs: int) -> None:
+    from changedet.config import load_pipeline
+    from changedet.learn.crossvalidate import train_models
+
+    config = load_pipeline(file, changes).train
+    if config is None:
+        raise ConfigError(f"{file} has no block train", remedy="changedet pipeline runs any file")
+    command = shlex.join(["changedet", "train", file, *(part for c in changes for part in ("--set", c))])
+    quiet = ctx.obj["quiet"]
+    train_models(config, jobs=jobs, command=command, report=lambda line: None if quiet else _OUT.print(escape(line)))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the command `changedet`."""
+    # A batch system's kill is an interrupt to us: the work folder is removed on the way out.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli()
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

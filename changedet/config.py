@@ -1,0 +1,289 @@
+"""What a command or a pipeline file may say. The only place where defaults live."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from changedet.errors import ConfigError, NotFoundError
+
+# Pixels invalid at either date hold it at both: the middle of the networks' logarithmic scale, ordinary land to them.
+NEUTRAL_REFLECTANCE: Final = 0.1
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_bytes(value: object) -> object:
+    """Return bytes for `2GB`, `500 MB`, `1.5GiB` or a plain number; anything else as it is, for pydantic to refuse.
+
+    >>> parse_bytes("2GB"), parse_bytes("512 MiB")
+    (2000000000, 536870912)
+    """
+    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?I?)B?\s*", value.upper()) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS or match[1].count(".") > 1:
+        return value
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Bounds = tuple[float, float, float, float]
+Resampling = Literal["nearest", "bilinear", "cubic"]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunConfig(_Config):
+    """Options of `changedet run`.
+
+    Attributes:
+        model: name of a shipped model or a model file; None takes the shipped one with the most bands that both scenes have.
+        bands: which band is which, as `red=3,nir=4`, for files whose bands have no names.
+        threshold: probability from which a pixel counts as changed; None takes the model card's.
+        min_area: polygons below this many square metres are left out.
+        connectivity: 8 joins pixels that touch at a corner, 4 does not.
+        halo: px read around a chip's core and discarded; `default` is the card's, `exact` the whole receptive field.
+        max_memory: bytes the process may hold; the chip size follows from it.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        coregister: remove the residual shift between the dates.
+        any_resolution: run even where the pixels are over three times larger or smaller than the model's.
+        free_only: refuse models that are not free for commercial use.
+        nodata: value that marks invalid pixels, instead of what the files declare.
+        scale: what stored values are multiplied by to become reflectance, instead of what is recognised.
+        bounds: left, bottom, right, top in the before scene's CRS.
+        resampling: kernel where a scene has to be warped.
+        dates: of before and after, ISO.
+        overwrite: replace what an earlier run left in the output folder.
+        co: creation options of the two COGs.
+    """
+
+    model: str | None = None
+    bands: str | None = None
+    threshold: float | None = Field(default=None, gt=0, le=1)
+    min_area: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    connectivity: Literal[4, 8] = 8
+    halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
+    max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    coregister: bool = False
+    any_resolution: bool = False
+    free_only: bool = False
+    nodata: float | None = None
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    bounds: Bounds | None = None
+    resampling: Resampling = "bilinear"
+    dates: tuple[str, str] | None = None
+    overwrite: bool = False
+    co: dict[str, str] = Field(default_factory=dict)
+
+
+class RunStep(RunConfig):
+    """The `run` block of a pipeline file: the scenes, where to write, and the options."""
+
+    before: str
+    after: str
+    out: Path
+
+
+class AugmentConfig(_Config):
+    """How strongly chips are varied in training.
+
+    Attributes:
+        crop_px: side of a chip after augmentation.
+        warp_share: share of the chips that are scaled and misregistered.
+        largest_scale: scaling along each axis lies between this and its inverse.
+        misregister_px: the after date is shifted by up to this much along each axis.
+        swap: chance that the dates are exchanged.
+        gain: standard deviation of the logarithm of a date's gain.
+        band_gain: likewise for each band apart.
+        haze: largest reflectance added to or taken from the coastal band; the others by their scattering.
+        noise: standard deviation of the noise a pixel, reflectance.
+    """
+
+    crop_px: int = Field(default=96, ge=16)
+    warp_share: float = Field(default=0.5, ge=0, le=1)
+    largest_scale: float = Field(default=1.35, ge=1, le=2)
+    misregister_px: float = Field(default=1.0, ge=0)
+    swap: float = Field(default=0.5, ge=0, le=1)
+    gain: float = Field(default=0.1, ge=0)
+    band_gain: float = Field(default=0.05, ge=0)
+    haze: float = Field(default=0.03, ge=0)
+    noise: float = Field(default=0.003, ge=0)
+
+
+class Candidate(_Config):
+    """An architecture that takes part in the cross-validation."""
+
+    architecture: str
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class ModelPlan(_Config):
+    """A model to be trained and shipped: which bands it sees."""
+
+    summary: str
+    bands: tuple[str, ...] = Field(min_length=1)
+
+
+class TrainConfig(_Config):
+    """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on everything.
+
+    Attributes:
+        data: folder of the OSCD download.
+        out: folder for checkpoints, results and finished models.
+        models: name → bands of the models to make.
+        candidates: name → architecture; the one with the highest pooled F1 is trained on all cities.
+        folds: cities held out together.
+        seed: of weights, chips and augmentation.
+        steps: optimiser steps.
+        batch: chips a step.
+        chip_px: side of a chip as it is cut, before augmentation crops it.
+        changed_share: share of a batch that is centred near a changed pixel.
+        learning_rate: highest of the one-cycle schedule.
+        weight_decay: of AdamW.
+        positive_weight: how many times a changed pixel counts in the cross-entropy.
+        ema: decay a step of the averaged weights that are evaluated and saved.
+        threads: torch's threads; part of the recipe, as the order of sums, and so the figures, depend on it.
+        precision: `bfloat16` where the processor computes in it, else `float32`; `auto` decides.
+        checkpoint_every: steps between checkpoints.
+        resolution_m: ground size of the training pixels, for the card.
+        licence: SPDX identifier, for the card.
+        licence_note: where the licence comes from, for the card.
+        commercial_use: for the card.
+        description: what the data are, for the card.
+    """
+
+    data: Path
+    out: Path
+    models: dict[str, ModelPlan] = Field(min_length=1)
+    candidates: dict[str, Candidate] = Field(min_length=1)
+    folds: tuple[tuple[str, ...], ...] = Field(min_length=2)
+    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=500, ge=2)
+    batch: int = Field(default=12, ge=1)
+    chip_px: int = Field(default=144, ge=16)
+    changed_share: float = Field(default=0.5, ge=0, le=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    positive_weight: float = Field(default=2.0, gt=0)
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    threads: int = Field(default=1, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every: int = Field(default=100, ge=1)
+    augment: AugmentConfig = AugmentConfig()
+    resolution_m: float = Field(default=10.0, gt=0)
+    licence: str
+    licence_note: str
+    commercial_use: bool = False
+    description: str
+
+    @model_validator(mode="after")
+    def _chips_fit(self) -> TrainConfig:
+        if self.augment.crop_px > self.chip_px:
+            raise ValueError(f"augment.crop_px {self.augment.crop_px} is larger than chip_px {self.chip_px}")
+        return self
+
+
+class Pipeline(_Config):
+    """A pipeline file: one of its blocks."""
+
+    run: RunStep | None = None
+    train: TrainConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_block(self) -> Pipeline:
+        if (self.run is None) == (self.train is None):
+            raise ValueError("expected one block, run or train")
+        return self
+
+
+def load_pipeline(path: str | Path, changes: tuple[str, ...] = ()) -> Pipeline:
+    """Read a pipeline file.
+
+    Args:
+        path: YAML.
+        changes: `key=value` with dots for nesting, e.g. `run.threshold=0.4`; values are YAML.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: not YAML, an unknown key, or a wrong type; the message names the line.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise NotFoundError(f"no pipeline file {file}")
+    try:
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} holds no block", expected="run: or train: at the top level")
+    for change in changes:
+        _set(content, change)
+    try:
+        return Pipeline.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("\n  ".join(_located(file, root, problem) for problem in error.errors())) from error
+
+
+def check_options(options: dict[str, Any]) -> RunConfig:
+    """Return validated options of a run.
+
+    Raises:
+        ConfigError: an unknown option or a wrong value.
+    """
+    try:
+        return RunConfig.model_validate(options)
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{_key(problem)}: {_said(problem)}" for problem in error.errors())) from error
+
+
+def _set(content: dict[str, Any], change: str) -> None:
+    key, separator, value = change.partition("=")
+    *path, last = key.split(".")
+    for part in path:
+        inner = content.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {change}: {part} is not a block")
+        content = inner
+    if not separator:
+        raise ConfigError(f"--set {change}", expected="key=value, e.g. --set run.threshold=0.4")
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change}: the value is not YAML") from error
+
+
+def _key(problem: Any) -> str:
+    return ".".join(map(str, problem["loc"]))
+
+
+def _said(problem: Any) -> str:
+    shown = "" if problem["type"] in ("extra_forbidden", "missing") else f" (got {str(problem['input'])[:80]!r})"
+    return str({"extra_forbidden": "unknown key"}.get(problem["type"], problem["msg"])) + shown
+
+
+def _located(file: Path, root: yaml.Node | None, problem: Any) -> str:
+    return f"{file}, line {_line(root, problem['loc'])}: {_key(problem) or 'file'}: {_said(problem)}"
+
+
+def _line(node: yaml.Node | None, path: tuple[str | int, ...]) -> int:
+    """Return the 1-based line of the deepest part of `path` that the file has."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for part in path:
+        children: dict[object, tuple[yaml.Node, yaml.Node]] = {}
+        if isinstance(node, yaml.MappingNode):
+            children = {key.value: (key, value) for key, value in node.value}
+        elif isinstance(node, yaml.SequenceNode):
+            children = {index: (value, value) for index, value in enumerate(node.value)}
+        if part not in children:
+            break
+        key, node = children[part]
+        line = key.start_mark.line + 1
+    return line

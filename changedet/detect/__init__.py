@@ -1,0 +1,1 @@
+"""The story: two scenes in, a change raster and change polygons out."""

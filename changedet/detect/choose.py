@@ -1,0 +1,77 @@
+"""Which model fits a pair, and whether it may be used. Cards only: no torch."""
+
+from __future__ import annotations
+
+from changedet.config import RunConfig
+from changedet.errors import ModelError, PairError
+from changedet.network.card import Card
+from changedet.network.shipped import read_card, shipped_models
+from changedet.read.align import ground_resolution
+from changedet.read.bands import describe, suggest_mapping
+from changedet.read.pair import RasterPair
+from changedet.read.scene import Scene
+
+# How many times larger or smaller a pixel may be than those the model learned from.
+WARN_BEYOND = 1.5
+REFUSE_BEYOND = 3.0
+
+
+def choose_model(scenes: tuple[Scene, Scene], config: RunConfig) -> str:
+    """Return the name or path of the model to use: the one asked for, or the shipped one that sees the most of the scenes' bands.
+
+    Raises:
+        ModelError: the one asked for is not free and only free ones are wanted, or no shipped one may be used.
+        PairError: no shipped model fits the bands.
+    """
+    if config.model is not None:
+        _check_free(read_card(config.model), config)
+        return config.model
+    cards = {name: read_card(path) for name, path in shipped_models().items()}
+    usable = {name: card for name, card in cards.items() if card.commercial_use or not config.free_only}
+    if not usable:
+        raise ModelError(
+            "none of the shipped models is free for commercial use", remedy="--model FILE, or without --free-only"
+        )
+    there = set(scenes[0].names) & set(scenes[1].names)
+    fitting = [name for name, card in usable.items() if set(card.bands) <= there]
+    if not fitting:
+        raise _nothing_fits(scenes, usable)
+    return max(fitting, key=lambda name: len(usable[name].bands))
+
+
+def _check_free(card: Card, config: RunConfig) -> None:
+    if config.free_only and not card.commercial_use:
+        raise ModelError(
+            f"model {card.name} is under {card.licence}, not free for commercial use", expected="a free one (--free-only)"
+        )
+
+
+def _nothing_fits(scenes: tuple[Scene, Scene], cards: dict[str, Card]) -> PairError:
+    nearest = min(cards.values(), key=lambda card: len(card.bands))
+    missing = [band for band in nearest.bands if any(band not in scene.names for scene in scenes)]
+    return PairError(
+        f"no shipped model fits: before has bands {', '.join(scenes[0].names)}, after {', '.join(scenes[1].names)};"
+        f" {nearest.name} misses {', '.join(map(describe, missing))}",
+        expected="; or ".join(f"{card.name}: {', '.join(map(describe, card.bands))}" for card in cards.values()),
+        remedy=f"say which band is which, e.g. {suggest_mapping(nearest.bands)}",
+    )
+
+
+def check_resolution(pair: RasterPair, card: Card, config: RunConfig) -> str | None:
+    """Return a warning where the pixels' size is far from what the model learned from, None where it is near.
+
+    Raises:
+        PairError: it is over three times larger or smaller, and `any_resolution` is not set.
+    """
+    height, width = ground_resolution(pair.geobox)
+    pixel = (height * width) ** 0.5
+    times = max(pixel / card.resolution_m, card.resolution_m / pixel)
+    told = f"pixels of {pixel:.3g} m, where {card.name} learned from {card.resolution_m:g} m"
+    # Rounding: 30 m on the ground is 30.0004 m on the ellipsoid.
+    if times > REFUSE_BEYOND * 1.01 and not config.any_resolution:
+        raise PairError(
+            told,
+            expected=f"{card.resolution_m / REFUSE_BEYOND:.3g} to {card.resolution_m * REFUSE_BEYOND:.3g} m",
+            remedy="a model for that resolution, or --any-resolution to run all the same",
+        )
+    return f"{told}: expect a poorer map" if times > WARN_BEYOND else None

@@ -1,0 +1,85 @@
+"""What a run leaves in run.json: enough to know what was done, and to do it again."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from changedet.config import RunConfig
+from changedet.detect.detector import NetworkDetector
+from changedet.detect.prepare import Preparation
+from changedet.grid import ChipPlan
+from changedet.read.scene import Scene
+from changedet.vectorize import Vectors
+from changedet.write.provenance import fingerprint
+
+_LARGEST = 10
+_LIBRARIES = ("changedet", "torch", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
+
+
+def make_record(
+    *,
+    started: datetime,
+    scenes: tuple[Scene, Scene],
+    config: RunConfig,
+    preparation: Preparation,
+    plan: ChipPlan,
+    detector: NetworkDetector,
+    vectors: Vectors,
+    threshold: float,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Return the content of run.json; everything that may differ between two equal runs is in the block `times`."""
+    card = detector.card
+    return {
+        "inputs": {role: fingerprint(scene.path) for role, scene in zip(("before", "after"), scenes, strict=True)},
+        "dates": {"before": scenes[0].date, "after": scenes[1].date},
+        "model": {
+            "name": card.name,
+            "sha256": detector.digest,
+            "architecture": card.architecture,
+            "bands": list(card.bands),
+            "licence": card.licence,
+            "commercial_use": card.commercial_use,
+        },
+        "parameters": {**config.model_dump(mode="json"), "threshold": threshold},
+        "device": detector.device,
+        "pair": preparation.report.as_json(),
+        "preparation": preparation.as_json(),
+        "chips": plan.lattice(),
+        "areas": areas(vectors),
+        "largest": largest(vectors),
+        "warnings": warnings,
+        "versions": {**{name: version(name) for name in _LIBRARIES}, "python": platform.python_version()},
+        "times": {"started": started.isoformat(), "seconds": (datetime.now(UTC) - started).total_seconds()},
+    }
+
+
+def areas(vectors: Vectors) -> dict[str, float | int]:
+    """Return the number of polygons and the areas in m² of what changed, was comparable, and was not."""
+    return {
+        "polygons": len(vectors.changes),
+        "changed_m2": round(float(vectors.changes.area_m2.sum()), 1),
+        "comparable_m2": round(float(vectors.footprint.area_m2.sum()), 1),
+        "unknown_m2": round(float(vectors.unknown.area_m2.sum()), 1),
+    }
+
+
+def largest(vectors: Vectors) -> list[dict[str, Any]]:
+    """Return the largest polygons, each with its area and a point inside it in longitude and latitude (degrees)."""
+    rows = vectors.changes.nlargest(_LARGEST, "area_m2")
+    points = rows.representative_point().to_crs(4326)
+    return [
+        {
+            "id": row.id,
+            "area_m2": round(float(row.area_m2), 1),
+            "probability_mean": None if np.isnan(row.probability_mean) else round(float(row.probability_mean), 3),
+            "lon": round(point.x, 6),
+            "lat": round(point.y, 6),
+        }
+        for row, point in zip(rows.itertuples(), points, strict=True)
+    ]

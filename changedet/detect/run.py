@@ -1,0 +1,207 @@
+"""The main job: two scenes in, a change raster and change polygons out.
+
+`run` is the way of the data, one line a step; what lies below it are the steps.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from changedet.config import RunConfig, check_options
+from changedet.detect.budget import plan_within
+from changedet.detect.choose import check_resolution, choose_model
+from changedet.detect.detector import NetworkDetector
+from changedet.detect.prepare import Preparation, prepare
+from changedet.detect.record import make_record
+from changedet.detect.stitch import Progress, silent, stitch
+from changedet.errors import ConfigError
+from changedet.grid import ChipPlan
+from changedet.network.package import load_model
+from changedet.read.bands import parse_mapping
+from changedet.read.pair import PairOptions, RasterPair
+from changedet.read.scene import Scene, is_iso_date, open_scene
+from changedet.vectorize import Vectors, vectorize
+from changedet.write.geopackage import write_geopackage
+from changedet.write.provenance import write_run_json
+from changedet.write.raster import RasterSink, probability_layout, to_cog, write_mask
+from changedet.write.staging import Staging
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+_RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "run.json")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found and where it lies.
+
+    Attributes:
+        out: the output folder, with probability.tif, mask.tif, changes.gpkg and run.json.
+        record: run.json, as it was written.
+        changes: the polygons, in scan order, with the columns of the layer `changes`.
+    """
+
+    out: Path
+    record: dict[str, Any]
+    changes: gpd.GeoDataFrame
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the results, e.g. `mask.tif`."""
+        return self.out / name
+
+
+def run(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress = silent,
+    **options: Any,
+) -> RunResult:
+    """Map what changed between two scenes.
+
+    Args:
+        before: file, folder of single-band files, URL or GDAL path of the earlier date.
+        after: likewise, the later date.
+        out: folder for probability.tif, mask.tif, changes.gpkg and run.json.
+        progress: hears how far each stage has come.
+        **options: see `changedet.config.RunConfig`.
+
+    Raises:
+        ChangeDetError: one of its children, see `changedet.errors`; nothing is left in `out` then.
+
+    Example:
+        >>> result = run("sample_data/before.tif", "sample_data/after.tif", "out")  # doctest: +SKIP
+        >>> result.changes.area_m2.sum()  # doctest: +SKIP
+    """
+    config = check_options(options)
+    started = datetime.now(UTC)
+    with Staging(out, config.overwrite) as staging:
+        scenes = _open_scenes(before, after, config)
+        detector = NetworkDetector(load_model(choose_model(scenes, config)), config.device)
+        threshold = config.threshold or detector.card.threshold
+        tags = _tags(scenes, detector, threshold)
+        with RasterPair(*(scene.select(detector.bands) for scene in scenes), _reading(config, detector)) as raw:
+            warning = check_resolution(raw, detector.card, config)
+            preparation = prepare(raw, coregister=config.coregister)
+            with (
+                raw.shifted(preparation.shift) as pair,
+                RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, tags=tags)) as sink,
+            ):
+                plan = _plan(pair, detector, config)
+                stitch(pair, detector, plan, sink, progress)
+        write_mask(staging.path("stored.tif"), staging.path("changed.tif"), threshold, tags=tags)
+        vectors = _vectorize(staging, tags, config)
+        _write(staging, vectors, config, progress)
+        record = make_record(
+            started=started,
+            scenes=scenes,
+            config=config,
+            preparation=preparation,
+            plan=plan,
+            detector=detector,
+            vectors=vectors,
+            threshold=threshold,
+            warnings=_warnings(warning, preparation, config),
+        )
+        write_run_json(staging.path("run.json"), record)
+        for name in _RESULTS:
+            staging.publish(name)
+    return RunResult(Path(out), record, vectors.changes)
+
+
+def _open_scenes(
+    before: str | os.PathLike[str], after: str | os.PathLike[str], config: RunConfig
+) -> tuple[Scene, Scene]:
+    mapping = parse_mapping(config.bands) if config.bands else None
+    scenes = open_scene(before, mapping=mapping), open_scene(after, mapping=mapping)
+    if config.dates is None:
+        return scenes
+    if not all(map(is_iso_date, config.dates)):
+        raise ConfigError(f"dates {config.dates}", expected="two ISO dates", remedy="--dates 2018-03-28,2020-04-02")
+    return replace(scenes[0], date=config.dates[0]), replace(scenes[1], date=config.dates[1])
+
+
+def _reading(config: RunConfig, detector: NetworkDetector) -> PairOptions:
+    return PairOptions(
+        bands=detector.bands,
+        nodata=config.nodata,
+        scale=config.scale,
+        bounds=config.bounds,
+        resampling=config.resampling,
+    )
+
+
+def _plan(pair: RasterPair, detector: NetworkDetector, config: RunConfig) -> ChipPlan:
+    height, width = pair.geobox.shape
+    if config.halo == "exact" and detector.tiling != "exact":
+        raise ConfigError(
+            f"--halo exact with {detector.card.name}, whose answer depends on the whole chip",
+            expected="a model whose card says tiling: exact",
+        )
+    halo = {"default": detector.halo, "exact": detector.field}.get(config.halo, config.halo)  # type: ignore[arg-type]  # an int is no key, and so itself
+    return plan_within(
+        height,
+        width,
+        detector,
+        halo=int(halo),
+        max_memory=config.max_memory,
+        bytes_per_px=detector.card.memory_bytes_per_px,
+    )
+
+
+def _tags(scenes: tuple[Scene, Scene], detector: NetworkDetector, threshold: float) -> dict[str, str]:
+    """Return what both rasters say of themselves."""
+    dates = {"DATE_BEFORE": scenes[0].date, "DATE_AFTER": scenes[1].date}
+    known = {name: date for name, date in dates.items() if date is not None}
+    return {"MODEL": detector.card.name, "MODEL_SHA256": detector.digest, "THRESHOLD": f"{threshold:.6g}", **known}
+
+
+def _vectorize(staging: Staging, tags: dict[str, str], config: RunConfig) -> Vectors:
+    return vectorize(
+        staging.path("changed.tif"),
+        staging.path("stored.tif"),
+        min_area=config.min_area,
+        connectivity=config.connectivity,
+        date_before=tags.get("DATE_BEFORE"),
+        date_after=tags.get("DATE_AFTER"),
+        model=tags["MODEL"],
+        threshold=float(tags["THRESHOLD"]),
+    )
+
+
+def _write(staging: Staging, vectors: Vectors, config: RunConfig, progress: Progress) -> None:
+    progress("write", 0, 3)
+    to_cog(
+        staging.path("stored.tif"),
+        staging.path("probability.tif"),
+        overview_resampling="average",
+        creation_options=config.co,
+    )
+    progress("write", 1, 3)
+    to_cog(
+        staging.path("changed.tif"), staging.path("mask.tif"), overview_resampling="nearest", creation_options=config.co
+    )
+    progress("write", 2, 3)
+    write_geopackage(
+        staging.path("changes.gpkg"),
+        changes=vectors.changes,
+        footprint=vectors.footprint,
+        unknown=vectors.unknown,
+    )
+    progress("write", 3, 3)
+
+
+def _warnings(resolution: str | None, preparation: Preparation, config: RunConfig) -> list[str]:
+    """Return what the user should know before trusting the map."""
+    notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
+    if config.coregister:
+        notes = [note for note in notes if "--coregister" not in note]
+        if not preparation.report.shift.reliable:
+            notes.append("the residual shift could not be estimated, so none was removed")
+    return [*notes, *([resolution] if resolution else [])]

@@ -1,0 +1,121 @@
+"""The chip plan: what to read and what to keep, decided once for the whole raster.
+
+One axis is solved and applied twice. With chip size k, halo h and an axis of n pixels padded up to the network's
+stride, chips start at ``min(i * (k - 2h), n - k)`` and a core ends h before its chip does, except the last, which
+ends with the axis. So the cores partition the axis, every chip has one shape, and every core pixel lies at least h from
+its chip's edge unless that edge is the raster's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from changedet.errors import ConfigError
+from changedet.grid.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class ChipWindow:
+    """One chip: the window to `read` and the part of it, `core`, whose result is kept.
+
+    Both count from the raster's first pixel. `read` may reach below and right of the raster, by less than one
+    stride; `core` never does.
+    """
+
+    read: Window
+    core: Window
+
+
+@dataclass(frozen=True, slots=True)
+class ChipPlan:
+    """All chips of a raster, row by row, with the lattice they came from (px)."""
+
+    height: int
+    width: int
+    chip_height: int
+    chip_width: int
+    halo: int
+    stride: int
+    chips: tuple[ChipWindow, ...]
+
+    @property
+    def redundancy(self) -> float:
+        """Pixels read more than once or outside the raster, over the raster's pixels: 0.25 is a quarter more work."""
+        return len(self.chips) * self.chip_height * self.chip_width / (self.height * self.width) - 1
+
+    def lattice(self) -> dict[str, int | float]:
+        """Return what another run needs to make the very same plan, for run.json."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "chip_height": self.chip_height,
+            "chip_width": self.chip_width,
+            "halo": self.halo,
+            "stride": self.stride,
+            "chips": len(self.chips),
+            "redundancy": round(self.redundancy, 4),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """One chip along one axis: reads [start, start + size), keeps [core_start, core_stop)."""
+
+    start: int
+    size: int
+    core_start: int
+    core_stop: int
+
+
+def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int) -> ChipPlan:
+    """Plan the chips of a raster of `height` x `width` px.
+
+    Args:
+        height: rows of the raster.
+        width: columns of the raster.
+        chip: side of a chip, a multiple of `stride`; smaller only where the padded raster is.
+        halo: pixels read around a core and discarded, a multiple of `stride`.
+        stride: the network's stride; every chip starts and ends at a multiple of it.
+
+    Raises:
+        ConfigError: a size is not positive, not a multiple of the stride, or leaves no core.
+    """
+    if min(height, width, chip, stride) < 1 or halo < 0:
+        raise ConfigError(f"raster {height} x {width}, chip {chip}, halo {halo}, stride {stride}", expected="positive sizes")
+    if chip % stride or halo % stride:
+        raise ConfigError(f"chip {chip} px and halo {halo} px", expected=f"multiples of the stride, {stride} px")
+    rows = _split_axis(height, chip=chip, halo=halo, stride=stride)
+    cols = _split_axis(width, chip=chip, halo=halo, stride=stride)
+    chips = tuple(
+        ChipWindow(
+            read=Window(row.start, col.start, row.size, col.size),
+            core=Window(
+                row.core_start, col.core_start, row.core_stop - row.core_start, col.core_stop - col.core_start
+            ),
+        )
+        for row in rows
+        for col in cols
+    )
+    return ChipPlan(height, width, rows[0].size, cols[0].size, halo, stride, chips)
+
+
+def _split_axis(length: int, *, chip: int, halo: int, stride: int) -> list[_Span]:
+    padded = -(-length // stride) * stride
+    size = min(chip, padded)
+    step = size - 2 * halo
+    if size < padded and step < 1:
+        raise ConfigError(
+            f"a chip of {size} px with a halo of {halo} px on each side",
+            expected=f"a chip of more than {2 * halo} px",
+            remedy="a larger --max-memory, or a smaller --halo",
+        )
+    spans = []
+    core_start = 0
+    while core_start < length:
+        start = min(len(spans) * step, padded - size)
+        last = start + size == padded
+        core_stop = length if last else start + size - halo
+        # Padding is shorter than one stride and so than any halo: a core that begins inside the raster ends inside.
+        spans.append(_Span(start, size, core_start, min(core_stop, length)))
+        core_start = core_stop
+    return spans

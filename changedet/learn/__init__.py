@@ -1,0 +1,1 @@
+"""Labelled data, the training loop, and evaluation from pooled counts."""

@@ -1,0 +1,98 @@
+"""Augmentation of a batch: what may differ between places and dates without being a change.
+
+All draws come from one torch generator that is seeded by the step, see `changedet.learn.sample`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from changedet.config import NEUTRAL_REFLECTANCE, AugmentConfig
+from changedet.learn.sample import Batch
+
+# How strongly haze scatters in each band, relative to the coastal band: about wavelength to the power of -2.
+_HAZE = {"B01": 1.0, "B02": 0.82, "B03": 0.63, "B04": 0.44, "B05": 0.4, "B06": 0.36, "B07": 0.32, "B08": 0.28, "B8A": 0.26}
+
+
+def augment(batch: Batch, bands: tuple[str, ...], config: AugmentConfig, seed: int, step: int) -> Batch:
+    """Return a batch of chips, cropped to `config.crop_px`, turned, scaled, shifted and lit differently."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    batch = _warp(batch, config, generator)
+    batch = _turn(batch, generator)
+    before, after = (_relight(image, bands, config, generator) for image in (batch.before, batch.after))
+    swap = torch.rand(len(before), 1, 1, 1, generator=generator) < config.swap
+    before, after = torch.where(swap, after, before), torch.where(swap, before, after)
+    neutral = before.new_tensor(NEUTRAL_REFLECTANCE)
+    return Batch(
+        torch.where(batch.valid, before, neutral), torch.where(batch.valid, after, neutral), batch.target, batch.valid
+    )
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def _turn(batch: Batch, generator: torch.Generator) -> Batch:
+    """Turn the whole batch by one of the eight symmetries of the square; the chips differ enough among themselves."""
+    quarter = int(torch.randint(4, (1,), generator=generator))
+    mirrored = bool(torch.randint(2, (1,), generator=generator))
+
+    def turn(x: Tensor) -> Tensor:
+        x = torch.rot90(x, quarter, (2, 3))
+        return (x.flip(3) if mirrored else x).contiguous()
+
+    return Batch(turn(batch.before), turn(batch.after), turn(batch.target), turn(batch.valid))
+
+
+def _warp(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
+    """Scale unequally and misregister a share of the batch, in one resampling; crop the middle of the rest."""
+    count, _, size, _ = batch.before.shape
+    crop = config.crop_px
+    cut = (size - crop) // 2
+    plain = Batch(*(x[..., cut : cut + crop, cut : cut + crop] for x in _parts(batch)))
+    chosen = torch.rand(count, generator=generator) < config.warp_share
+    if not chosen.any():
+        return plain
+    limit = config.largest_scale
+    # Along x and y apart: pixels of a geographic grid are oblong on the ground, those of users are square.
+    scale = torch.exp(_uniform((count, 2), -1, 1, generator) * torch.log(torch.tensor(limit)))
+    shift = _uniform((count, 2), -config.misregister_px, config.misregister_px, generator) * 2 / size
+    before, after = (_affine(scale, s, crop / size, crop) for s in (torch.zeros_like(shift), shift))
+    valid = _sample(batch.valid.float(), before, "bilinear") * _sample(batch.valid.float(), after, "bilinear") > 0.999
+    warped = Batch(
+        _sample(batch.before, before, "bilinear"),
+        _sample(batch.after, after, "bilinear"),
+        _sample(batch.target, before, "nearest"),
+        valid,
+    )
+    pick = chosen[:, None, None, None]
+    return Batch(*(torch.where(pick, w, p) for w, p in zip(_parts(warped), _parts(plain), strict=True)))
+
+
+def _parts(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return batch.before, batch.after, batch.target, batch.valid
+
+
+def _affine(scale: Tensor, shift: Tensor, share: float, crop: int) -> Tensor:
+    """Return the sampling grid (N, crop, crop, 2): the middle `share` of a chip, scaled and shifted."""
+    theta = torch.zeros(len(scale), 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = share * scale[:, 0], share * scale[:, 1]
+    theta[:, :, 2] = shift
+    return functional.affine_grid(theta, [len(scale), 1, crop, crop], align_corners=False)
+
+
+def _sample(image: Tensor, grid: Tensor, mode: str) -> Tensor:
+    return functional.grid_sample(image, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def _relight(image: Tensor, bands: tuple[str, ...], config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Change the light of one date: gain for all bands and for each, haze by band, noise a pixel."""
+    count, channels, *_ = image.shape
+    gain = torch.randn(count, 1, 1, 1, generator=generator) * config.gain
+    gain = gain + torch.randn(count, channels, 1, 1, generator=generator) * config.band_gain
+    haze = torch.tensor([_HAZE.get(band, 0.1) for band in bands]).view(1, -1, 1, 1)
+    veil = _uniform((count, 1, 1, 1), -config.haze, config.haze, generator)
+    noise = torch.randn(image.shape, generator=generator) * config.noise
+    return image * gain.exp() + haze * veil + noise

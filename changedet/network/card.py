@@ -1,0 +1,101 @@
+"""The model card: everything about a model that is not its weights. No torch here."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+Sentinel2Band = Literal["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
+
+
+def _as_json(value: Any) -> Any:
+    """Return `value` as JSON would give it back: tuples are lists, keys are strings, NaN is refused."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except TypeError as error:
+        # pydantic gathers ValueErrors only.
+        raise ValueError(str(error)) from error
+
+
+def _iso_date(value: str) -> str:
+    return date.fromisoformat(value).isoformat()
+
+
+JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(_as_json)]
+
+
+class Card(BaseModel):
+    """What a model is, needs and may be used for; JSON in the model file's metadata.
+
+    Attributes:
+        name: as `--model` takes it.
+        summary: one sentence.
+        architecture: key of `changedet.network.package.ARCHITECTURES`.
+        arguments: keyword arguments of that architecture.
+        bands: Sentinel-2 names in the order of the input channels.
+        resolution_m: ground size (m) of the pixels it was trained on.
+        threshold: probability from which a pixel counts as changed.
+        stride: px; chips begin at its multiples.
+        receptive_field_px: how far (px) an output pixel sees beyond the stride cell it lies in, so a halo at least as
+            wide is exact; None where that has no bound.
+        halo_px: smallest halo (px) that leaves the 8-bit map unchanged but for one pixel in 10,000, measured.
+        tiling: "exact": with a halo as wide as the field, chips give the whole's answer; "fixed_chip": the answer
+            depends on the chip, whose size belongs to the model.
+        chip_px: side of that chip; None where tiling is exact.
+        directional: True where exchanging the dates may change the map.
+        parameters: how many numbers training fitted.
+        licence: SPDX identifier of the weights.
+        licence_note: where that licence comes from.
+        commercial_use: whether it allows commercial use.
+        data: what it was trained on.
+        trained: ISO date.
+        seed: of the training.
+        command: that reproduces the training.
+        figures: cross-validated figures.
+        memory_bytes_per_px: measured peak memory of a chip (bytes per px) in eval mode, float32.
+        versions: library to version, at training.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown, out of range or at odds with another.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    summary: str
+    architecture: str
+    arguments: JsonObject
+    bands: tuple[Sentinel2Band, ...] = Field(min_length=1)
+    resolution_m: float = Field(gt=0, allow_inf_nan=False)
+    threshold: float = Field(ge=0, le=1)
+    stride: int = Field(ge=1)
+    receptive_field_px: int | None = Field(ge=0)
+    halo_px: int = Field(ge=0)
+    tiling: Literal["exact", "fixed_chip"]
+    chip_px: int | None = Field(default=None, ge=1)
+    directional: bool
+    parameters: int = Field(ge=0)
+    licence: str
+    licence_note: str
+    commercial_use: bool
+    data: str
+    trained: Annotated[str, BeforeValidator(_iso_date)]
+    seed: int
+    command: str
+    figures: JsonObject
+    memory_bytes_per_px: float = Field(gt=0, allow_inf_nan=False)
+    versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands {self.bands} name one twice")
+        if self.halo_px % self.stride or (self.chip_px or 0) % self.stride:
+            raise ValueError(f"halo_px and chip_px must be multiples of the stride, {self.stride}")
+        fields = (self.receptive_field_px is None, self.chip_px is not None)
+        if fields != ((self.tiling == "fixed_chip"),) * 2:
+            raise ValueError("exact tiling needs receptive_field_px and no chip_px, fixed_chip the reverse")
+        return self

@@ -1,0 +1,160 @@
+"""Any encoder and decoder of segmentation-models-pytorch as a Siamese change network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from changedet.errors import ModelError
+from changedet.network.base import SiameseNetwork
+
+Fusion = Literal["absdiff", "diff", "concat"]
+# Widths of smp's own U-Net decoder from coarse to fine; a shallower encoder takes the finest of them.
+_DECODER_CHANNELS = (256, 128, 64, 32, 16)
+# These take one width a level; the others take one number or none.
+_WIDTH_PER_LEVEL = ("unet", "unetplusplus", "manet")
+# Side (px) of the image that `_drop_unused` sends through: a multiple of every stride in smp, and large enough for
+# the pooling inside PAN.
+_PROBE = 128
+
+
+class SiameseSMP(SiameseNetwork):
+    """One smp encoder for both dates, the features fused level by level, one smp decoder and head.
+
+    Args:
+        encoder_name: an smp encoder, "resnet18" or "tu-resnet10t" (timm's) for instance.
+        decoder_name: an smp architecture in lower case, "unet" for instance. "dpt" is refused: its features are nested.
+        in_channels: bands of one date.
+        classes: channels of the logits; 1 for change or no change.
+        encoder_depth: how many times the encoder halves the image; what lies deeper is removed.
+        fusion: "absdiff" is |f1 - f2| (exchanging the dates changes nothing); "diff" is f2 - f1 and "concat" a learnt
+            mixture of both, channel by channel, and these two are directional.
+        encoder_weights: smp's name of pretrained weights to download, or None for random ones.
+        decoder_channels: widths of the decoder: one a level from coarse to fine for unet, unetplusplus and manet, one
+            number for those that take one; None for the usual.
+        stem_pool: False leaves out the max pool after a ResNet's first convolution, so that every later level has twice
+            the resolution and the field is half as wide; for the unet decoder only.
+
+    Raises:
+        ModelError: smp has no such encoder or decoder, or they do not go together.
+    """
+
+    def __init__(
+        self,
+        encoder_name: str = "resnet18",
+        decoder_name: str = "unet",
+        in_channels: int = 3,
+        classes: int = 1,
+        *,
+        encoder_depth: int = 4,
+        fusion: Fusion = "absdiff",
+        encoder_weights: str | None = None,
+        decoder_channels: Sequence[int] | int | None = None,
+        stem_pool: bool = True,
+    ) -> None:
+        super().__init__()
+        if fusion not in get_args(Fusion):
+            raise ModelError(f"fusion {fusion!r}", expected=f"one of {', '.join(get_args(Fusion))}")
+        if decoder_channels is None and decoder_name in _WIDTH_PER_LEVEL:
+            decoder_channels = _DECODER_CHANNELS[-encoder_depth:]
+        options = {} if decoder_channels is None else {"decoder_channels": decoder_channels}
+        model = _create(
+            decoder_name,
+            encoder_name=encoder_name,
+            encoder_depth=encoder_depth,
+            encoder_weights=encoder_weights,
+            in_channels=in_channels,
+            classes=classes,
+            **options,
+        )
+        self.fusion = fusion
+        self.directional = fusion != "absdiff"
+        self.encoder, self.decoder, self.head = model.encoder, model.decoder, model.segmentation_head
+        if not stem_pool:
+            _remove_stem_pool(self.encoder, encoder_name, decoder_name)
+        self.mix = _mixers(self.encoder.out_channels) if fusion == "concat" else nn.ModuleDict()
+        self.stride = self._drop_unused(in_channels)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Encode `image` (N, C, H, W); smp's list begins with the image itself, which most decoders drop."""
+        return list(self.encoder(image))
+
+    def compare(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+        """Return the logits (N, classes, H, W) of two dates' features."""
+        pairs = zip(before, after, strict=True)
+        logits: Tensor = self.head(self.decoder([self._fuse(level, f1, f2) for level, (f1, f2) in enumerate(pairs)]))
+        return logits
+
+    def _fuse(self, level: int, f1: Tensor, f2: Tensor) -> Tensor:
+        if self.fusion == "absdiff":
+            return (f1 - f2).abs()
+        if self.fusion == "concat" and str(level) in self.mix:
+            mixed: Tensor = self.mix[str(level)](torch.cat([f1, f2], dim=1))
+            return mixed
+        return f2 - f1
+
+    def _drop_unused(self, in_channels: int) -> int:
+        """Delete the layers that no logit depends on, and return the stride (px).
+
+        smp builds an encoder whole, whatever its depth. A parameter the logits do not depend on gets no gradient
+        at all, not even zero, so one backward pass in eval mode, where batch norm learns nothing, finds them.
+        """
+        image = torch.zeros(1, in_channels, _PROBE, _PROBE)
+        with torch.enable_grad():
+            features = self.eval().features(image)
+            torch.autograd.backward(self.compare(features, features).sum())
+        _delete_without_gradient(self)
+        self.zero_grad(set_to_none=True)
+        self.train()
+        return _PROBE // min(level.shape[-1] for level in features)
+
+
+def _create(decoder_name: str, **options: Any) -> Any:
+    """Build the smp model `decoder_name`, whose parts are taken from it."""
+    # Importing smp takes seconds, and the FC-Siam networks do without.
+    import segmentation_models_pytorch as smp
+
+    known = sorted(set(smp.MODEL_ARCHITECTURES_MAPPING) - {"dpt"})
+    if decoder_name not in known:
+        reason = (
+            " (its features are nested, so two dates cannot be fused level by level)" if decoder_name == "dpt" else ""
+        )
+        raise ModelError(f"decoder {decoder_name!r}{reason}", expected=f"one of {', '.join(known)}")
+    try:
+        return smp.create_model(decoder_name, **options)
+    # smp and timm raise whatever their constructors meet: KeyError, ValueError, TypeError, RuntimeError.
+    except Exception as error:
+        raise ModelError(
+            f"segmentation-models-pytorch cannot build {decoder_name!r} on {options['encoder_name']!r}: {error}",
+            expected="an encoder and a decoder that go together, with widths for each level",
+        ) from error
+
+
+def _remove_stem_pool(encoder: Any, encoder_name: str, decoder_name: str) -> None:
+    # timm's encoders keep the backbone one level down.
+    backbone = getattr(encoder, "model", encoder)
+    if decoder_name != "unet" or not isinstance(getattr(backbone, "maxpool", None), nn.MaxPool2d):
+        raise ModelError(
+            f"stem_pool=False for {decoder_name!r} on {encoder_name!r}",
+            expected="the unet decoder, which enlarges to the size of each skip, on a ResNet with a max pool",
+        )
+    backbone.maxpool = nn.Identity()
+
+
+def _mixers(channels: Sequence[int]) -> nn.ModuleDict:
+    """Make one 1 x 1 convolution a level, from both dates' channels back to one date's, which any decoder accepts."""
+    # Level 0 is mostly the image; some encoders have an empty level.
+    used = {str(level): count for level, count in enumerate(channels) if count}
+    return nn.ModuleDict({level: nn.Conv2d(2 * count, count, 1) for level, count in used.items()})
+
+
+def _delete_without_gradient(module: nn.Module) -> None:
+    for name, child in list(module.named_children()):
+        parameters = list(child.parameters())
+        if parameters and all(parameter.grad is None for parameter in parameters):
+            delattr(module, name)
+        else:
+            _delete_without_gradient(child)

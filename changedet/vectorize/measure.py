@@ -1,0 +1,131 @@
+"""What is known of a polygon from its shape and place alone: area, perimeter, compactness, edges, identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+from changedet.errors import SceneError
+from changedet.vectorize.polygons import Geometries
+
+# An edge that is straight in the CRS is not a geodesic: along a parallel at 60 degrees north the two are 100 m apart
+# after 55 km, but 3 cm after 1 km, where the area between them no longer counts.
+_LONGEST_EDGE_M = 1000.0
+_LONGEST_EDGE_RAD = math.radians(0.01)
+
+
+def geodesic_measures(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return areas (m²) and perimeters (m), both (N,), on the ellipsoid of a CRS.
+
+    Vertices go to the geographic coordinates of the same datum, so nothing depends on the projection. A perimeter
+    counts the rims of the holes too. Polygons of half the globe and more are outside of what the formula can tell.
+
+    Source: C. F. F. Karney, "Algorithms for geodesics", Journal of Geodesy 87 (2013), section 6.
+
+    Args:
+        geometries: valid polygons or multipolygons (N,) in `crs`.
+        crs: any CRS with an ellipsoid.
+
+    Raises:
+        SceneError: the CRS has no ellipsoid (a local or engineering one).
+    """
+    geographic, geod = crs.geodetic_crs, crs.get_geod()
+    if geographic is None or geod is None:
+        raise SceneError(
+            f"the coordinate system '{crs.name}' is not tied to the earth",
+            expected="a geographic or projected one, from which areas in m² follow",
+            remedy="georeference the raster (gdalwarp -t_srs, gdal_edit.py -a_srs)",
+        )
+    rings, owners, signs = _rings(shapely.segmentize(geometries, _longest_edge(crs)))
+    points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
+    to_geographic = pyproj.Transformer.from_crs(crs, geographic, always_xy=True)
+    # Not every geographic CRS counts in degrees (NTF Paris has grads), so radians it is.
+    angles = (
+        np.stack(to_geographic.transform(points[:, 0], points[:, 1])) * geographic.axis_info[0].unit_conversion_factor
+    )
+    starts = np.searchsorted(ring_of_point, np.arange(len(rings) + 1))
+    measured = [_ring_measures(geod, angles[:, start:stop]) for start, stop in pairwise(starts)]
+    area, perimeter = np.array(measured, dtype=np.float64).reshape(-1, 2).T
+    totals = np.zeros((2, len(geometries)))
+    np.add.at(totals.T, owners, np.column_stack([area * signs, perimeter]))
+    return totals[0], totals[1]
+
+
+def _longest_edge(crs: pyproj.CRS) -> float:
+    longest = _LONGEST_EDGE_RAD if crs.is_geographic else _LONGEST_EDGE_M
+    return longest / crs.axis_info[0].unit_conversion_factor
+
+
+def _rings(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64], NDArray[np.float64]]:
+    """Return all rings, the index of each one's geometry, and +1 for a shell or -1 for a hole."""
+    parts, geometry_of_part = shapely.get_parts(geometries, return_index=True)
+    rings, part_of_ring = shapely.get_rings(parts, return_index=True)
+    is_shell = np.diff(part_of_ring, prepend=-1) != 0
+    return rings, geometry_of_part[part_of_ring], np.where(is_shell, 1.0, -1.0)
+
+
+def _ring_measures(geod: pyproj.Geod, angles: NDArray[np.float64]) -> tuple[float, float]:
+    area, perimeter = geod.polygon_area_perimeter(angles[0], angles[1], radians=True)
+    return abs(area), perimeter
+
+
+def compactness(area: NDArray[np.float64], perimeter: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 4πA/P² (N,), 0 to 1: 1 for a disc, 0.79 for a square, near 0 for a thread (Polsby and Popper 1991)."""
+    return 4 * np.pi * area / perimeter**2
+
+
+def touches_edge(pixels: Geometries, unknown: Geometries, *, height: int, width: int) -> NDArray[np.bool_]:
+    """Return (N,) where a polygon may go on unseen: it reaches the raster's border, or a nodata pixel's edge or corner.
+
+    Args:
+        pixels: polygons (N,) in pixel coordinates.
+        unknown: the polygons (M,) of nodata pixels, in the same coordinates.
+        height: rows of the raster (px).
+        width: columns of the raster (px).
+    """
+    left, top, right, bottom = shapely.bounds(pixels).reshape(-1, 4).T
+    touches = (left <= 0) | (top <= 0) | (right >= width) | (bottom >= height)
+    # The unknown polygons are the few and large ones: as the query's inputs they are indexed ("prepared") by shapely.
+    _, near_unknown = shapely.STRtree(pixels).query(unknown, predicate="intersects")
+    touches[near_unknown] = True
+    return np.asarray(touches, dtype=np.bool_)
+
+
+def first_pixels(pixels: Geometries) -> NDArray[np.int64]:
+    """Return row and column (N, 2) of each polygon's first pixel in scan order, unique within one mask."""
+    points, owners = shapely.get_coordinates(pixels, return_index=True)
+    col, row = points.T
+    order = np.lexsort((col, row, owners))
+    # The topmost vertex furthest left is the upper left corner of the first pixel.
+    _, first = np.unique(owners[order], return_index=True)
+    corner = order[first]
+    return np.column_stack([row[corner], col[corner]]).astype(np.int64)
+
+
+def polygon_ids(
+    first: NDArray[np.int64], *, crs_name: str, transform: Affine, dates: tuple[str | None, str | None]
+) -> list[str]:
+    """Return one hash (16 hexadecimal digits) a polygon: equal for the same place in the same grid and dates.
+
+    Args:
+        first: row and column (N, 2) of the polygons' first pixels.
+        crs_name: the grid's CRS, as its authority's code or as WKT.
+        transform: the grid's affine.
+        dates: before and after, ISO 8601, where known.
+    """
+    common = hashlib.sha256(json.dumps([crs_name, list(transform)[:6], *dates]).encode())
+    return [_continued(common, f"{row},{col}") for row, col in first.tolist()]
+
+
+def _continued(common: hashlib._Hash, text: str) -> str:
+    own = common.copy()
+    own.update(text.encode())
+    return own.hexdigest()[:16]

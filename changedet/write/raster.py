@@ -1,0 +1,322 @@
+"""Rasters: probabilities and masks as bytes, written window by window, then copied to COGs.
+
+The COG driver holds the whole raster when it is written to, so windows go to a plain tiled GeoTIFF first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+# GDAL's errors while copying come as this class, which has no public name.
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from changedet.errors import ConfigError, OutputError
+from changedet.grid.window import Window
+
+LEVELS = 254
+NODATA = 255
+BLOCK = 512
+
+# Far below a step of the stored probability, far above the rounding of 254 * threshold.
+_ROUNDING = 1e-9
+# TIFF palettes have no transparency of their own; GDAL makes the nodata entry transparent on reading.
+_MASK_COLOURS = {0: (236, 236, 236, 255), 1: (227, 26, 28, 255), NODATA: (0, 0, 0, 0)}
+
+
+@dataclass(frozen=True)
+class RasterLayout:
+    """What a raster file is, but for its pixels.
+
+    Attributes:
+        geobox: grid of the raster.
+        count: bands.
+        dtype: of the stored values.
+        nodata: stored value of invalid pixels.
+        scale: of every band; physical = stored * scale.
+        descriptions: names of the bands, or none.
+        colours: palette of the first band, stored value to red, green, blue, alpha (0..255); empty for none.
+        tags: of the dataset.
+    """
+
+    geobox: GeoBox
+    count: int = 1
+    dtype: str = "uint8"
+    nodata: float = NODATA
+    scale: float = 1.0
+    descriptions: tuple[str, ...] = ()
+    colours: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def probability_layout(geobox: GeoBox, *, count: int = 1, tags: Mapping[str, str] | None = None) -> RasterLayout:
+    """Return the layout of probability.tif: 0..254 with the scale 1/254, one band a class."""
+    names = ("probability",) if count == 1 else tuple(f"probability of class {index + 1}" for index in range(count))
+    return RasterLayout(geobox, count, scale=1 / LEVELS, descriptions=names, tags=tags or {})
+
+
+def mask_layout(geobox: GeoBox, *, tags: Mapping[str, str] | None = None) -> RasterLayout:
+    """Return the layout of mask.tif: 0 unchanged, 1..K the class of change, with a palette."""
+    return RasterLayout(geobox, descriptions=("change",), colours=_MASK_COLOURS, tags=tags or {})
+
+
+class RasterSink:
+    """A tiled, uncompressed GeoTIFF that takes windows in any order, as a context manager.
+
+    Uncompressed, because a window that ends inside a block would otherwise compress that block again and leave the
+    first one as waste. Pixels never written are nodata.
+
+    Args:
+        path: file to make.
+        layout: all but the pixels.
+
+    Raises:
+        OutputError: the file cannot be written, on leaving too: GDAL may write as late as that.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], layout: RasterLayout) -> None:
+        self.path = Path(path)
+        self.layout = layout
+
+    def __enter__(self) -> RasterSink:
+        layout = self.layout
+        height, width = layout.geobox.shape
+        self._check_room(height * width * layout.count * np.dtype(layout.dtype).itemsize)
+        with _told_as_output_error(self.path):
+            self._dataset: Any = rasterio.open(
+                self.path,
+                "w",
+                driver="GTiff",
+                height=height,
+                width=width,
+                count=layout.count,
+                dtype=layout.dtype,
+                crs=layout.geobox.crs.to_wkt() if layout.geobox.crs else None,
+                transform=layout.geobox.affine,
+                nodata=layout.nodata,
+                tiled=True,
+                blockxsize=BLOCK,
+                blockysize=BLOCK,
+                # One band's block is then one run of bytes, whatever the number of bands.
+                interleave="band",
+                # 64-bit offsets from 2 GB on: an uncompressed file cannot change its mind at 4 GB.
+                BIGTIFF="IF_SAFER",
+            )
+            _describe(self._dataset, layout)
+        return self
+
+    def _check_room(self, needed: int) -> None:
+        # Better known before hours of work than after; GDAL would only notice as it fills up.
+        if shutil.disk_usage(self.path.parent).free < needed:
+            raise _not_written(self.path, f"it takes {needed / 2**20:,.0f} MB")
+
+    def write(self, window: Window, array: NDArray[Any]) -> None:
+        """Write the pixels of a window inside the raster.
+
+        Args:
+            window: where.
+            array: (K, H, W), or (H, W) for one band, of the layout's dtype and the window's size.
+
+        Raises:
+            ConfigError: the array's shape or dtype is not the window's and the layout's.
+            OutputError: the file cannot be written.
+        """
+        bands = array[np.newaxis] if array.ndim == 2 else array
+        expected = (self.layout.count, window.height, window.width)
+        if bands.shape != expected or bands.dtype != self.layout.dtype:
+            # rasterio would resample or cast it without a word.
+            raise ConfigError(
+                f"an array {bands.shape} of {bands.dtype} for {window}", expected=f"{expected} of {self.layout.dtype}"
+            )
+        with _told_as_output_error(self.path):
+            self._dataset.write(bands, window=RasterioWindow(window.col, window.row, window.width, window.height))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            # What GDAL says on closing a file that is given up would only hide why.
+            with suppress(RasterioError, CPLE_BaseError):
+                self._dataset.close()
+            return
+        with _told_as_output_error(self.path):
+            self._dataset.close()
+        check_complete(self.path)
+
+
+def _describe(dataset: Any, layout: RasterLayout) -> None:
+    dataset.update_tags(**layout.tags)
+    if layout.scale != 1:
+        dataset.scales = (layout.scale,) * layout.count
+        dataset.offsets = (0.0,) * layout.count
+    for index, name in enumerate(layout.descriptions, start=1):
+        dataset.set_band_description(index, name)
+    if layout.colours:
+        dataset.write_colormap(1, layout.colours)
+
+
+def to_cog(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    overview_resampling: str,
+    creation_options: Mapping[str, str] | None = None,
+    cache_bytes: int = 64 * 2**20,
+) -> None:
+    """Copy a raster to a Cloud Optimized GeoTIFF with scale, nodata, descriptions, palette and tags.
+
+    Args:
+        src: any raster that is complete.
+        dst: file to make. The driver puts its own temporary files beside it.
+        overview_resampling: "average" for quantities, "nearest" or "mode" for classes.
+        creation_options: options of GDAL's COG driver, over ours.
+        cache_bytes: GDAL's block cache while copying, for the whole process; all of the memory that matters.
+
+    Raises:
+        OutputError: `dst` cannot be written whole.
+    """
+    with _told_as_output_error(dst), rasterio.Env(GDAL_CACHEMAX=cache_bytes), rasterio.open(src) as dataset:
+        has_palette = dataset.colorinterp[0] == ColorInterp.palette
+        ours = {
+            "COMPRESS": "DEFLATE",
+            # Differences of neighbours compress quantities better, and classes worse.
+            "PREDICTOR": "NO" if has_palette else "YES",
+            "BLOCKSIZE": str(BLOCK),
+            "OVERVIEW_RESAMPLING": overview_resampling.upper(),
+            "BIGTIFF": "IF_SAFER",
+            "NUM_THREADS": "ALL_CPUS",
+        }
+        given = {name.upper(): value for name, value in (creation_options or {}).items()}
+        rasterio.shutil.copy(dataset, os.fspath(dst), driver="COG", **(ours | given))
+    # The driver tells of blocks that it could not write, and puts the full size last in the file.
+    check_complete(dst, may_be_sparse=True)
+
+
+def quantise(probability: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return probabilities as they are stored: round(254 p), and 255 where invalid.
+
+    Args:
+        probability: (..., H, W) float, 0..1; beyond is clipped, NaN is invalid.
+        valid: (H, W) or (..., H, W), True = valid.
+    """
+    known = valid & np.isfinite(probability)
+    steps = np.rint(np.clip(np.where(known, probability, 0), 0, 1) * LEVELS)
+    return np.where(known, steps, NODATA).astype(np.uint8)
+
+
+def stored_threshold(threshold: float) -> int:
+    """Return the lowest stored value that counts as changed: ceil(254 * threshold).
+
+    Raises:
+        ConfigError: the threshold is not in 0..1.
+
+    >>> stored_threshold(0.5), stored_threshold(0.1), stored_threshold(100 / 254)
+    (127, 26, 100)
+    """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold of {threshold}", expected="a probability from 0 to 1")
+    return math.ceil(LEVELS * threshold - _ROUNDING)
+
+
+def write_mask(
+    probability_path: str | os.PathLike[str],
+    mask_path: str | os.PathLike[str],
+    threshold: float,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write the mask that follows from a stored probability raster, row of blocks by row of blocks.
+
+    With one band a class, the class is that of the highest probability.
+
+    Args:
+        probability_path: a raster as `probability_layout` has it.
+        mask_path: plain GeoTIFF to make, for `to_cog`.
+        threshold: probability from which on a pixel is changed, 0..1.
+        tags: of the mask.
+
+    Raises:
+        ConfigError: the threshold is not in 0..1.
+        OutputError: the mask cannot be written.
+    """
+    lowest = stored_threshold(threshold)
+    with rasterio.open(probability_path) as probability:
+        layout = mask_layout(GeoBox.from_rio(probability), tags=tags)
+        with RasterSink(mask_path, layout) as sink:
+            for window in _block_rows(probability.height, probability.width):
+                stored = probability.read(window=RasterioWindow(0, window.row, window.width, window.height))
+                sink.write(window, mask_of(stored, lowest))
+
+
+def mask_of(stored: NDArray[np.uint8], lowest: int) -> NDArray[np.uint8]:
+    """Return the mask (H, W) uint8 of stored probabilities (K, H, W) uint8: 0, the class 1..K, or 255."""
+    best = stored.argmax(axis=0) + 1
+    mask = np.where(stored.max(axis=0) >= lowest, best, 0)
+    return np.where((stored == NODATA).any(axis=0), NODATA, mask).astype(np.uint8)
+
+
+def _block_rows(height: int, width: int) -> list[Window]:
+    return [Window(row, 0, min(BLOCK, height - row), width) for row in range(0, height, BLOCK)]
+
+
+def check_complete(path: str | os.PathLike[str], *, may_be_sparse: bool = False) -> None:
+    """Check that every block of a GeoTIFF is in the file: GDAL reads one that never got there as nodata, silently.
+
+    Args:
+        path: the file, closed.
+        may_be_sparse: blocks that were never written are meant to be missing.
+
+    Raises:
+        OutputError: a block is missing or cut off.
+    """
+    size = Path(path).stat().st_size
+    with _told_as_output_error(path), rasterio.open(path) as dataset:
+        ends = [end for band in dataset.indexes for end in _block_ends(dataset, band)]
+    is_missing = None in ends and not may_be_sparse
+    if is_missing or max((end for end in ends if end is not None), default=0) > size:
+        raise _not_written(path, "its blocks are not all there")
+
+
+def _block_ends(dataset: Any, band: int) -> Iterator[int | None]:
+    """Yield where each block of a band ends in the file (bytes), None where it is not there."""
+    block_height, block_width = dataset.block_shapes[band - 1]
+    for row in range(-(-dataset.height // block_height)):
+        for col in range(-(-dataset.width // block_width)):
+            offset, length = (
+                dataset.get_tag_item(f"BLOCK_{name}_{col}_{row}", dm="TIFF", bidx=band) for name in ("OFFSET", "SIZE")
+            )
+            yield None if offset is None else int(offset) + int(length)
+
+
+@contextmanager
+def _told_as_output_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: str | os.PathLike[str], why: object) -> OutputError:
+    # GDAL does not say in a way a program can read that a disk is full, so the room left is told.
+    free = shutil.disk_usage(Path(path).parent).free
+    return OutputError(
+        f"{os.fspath(path)} could not be written ({why})",
+        expected=f"room for it; the disk has {free / 2**20:,.0f} MB left",
+        remedy="free some space, or another -o",
+    )

@@ -1,0 +1,111 @@
+"""The axioms that every change network keeps, and those of the symmetric and the Siamese ones."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from changedet.network.base import ChangeNetwork, SiameseNetwork, pad_to_stride
+from changedet.network.fc_siam import FCEF, FCSiamConc, FCSiamDiff
+from changedet.network.siamese import SiameseSMP
+
+_SMALL = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
+NETWORKS: dict[str, Callable[[], ChangeNetwork]] = {
+    "fc_ef": lambda: FCEF(3, classes=2, width=4),
+    "fc_siam_conc": lambda: FCSiamConc(3, classes=2, width=4),
+    "fc_siam_diff": lambda: FCSiamDiff(3, classes=2, width=4),
+    "absdiff": lambda: SiameseSMP("resnet18", "unet", 3, 2, **_SMALL),
+    "diff": lambda: SiameseSMP("resnet18", "unet", 3, 2, fusion="diff", **_SMALL),
+    "concat": lambda: SiameseSMP("resnet18", "unet", 3, 2, fusion="concat", **_SMALL),
+    "no_stem_pool": lambda: SiameseSMP("resnet18", "unet", 3, 2, stem_pool=False, **_SMALL),
+}
+SYMMETRIC = ("fc_siam_diff", "absdiff", "no_stem_pool")
+
+
+@pytest.fixture(params=NETWORKS)
+def any_network(request: pytest.FixtureRequest) -> ChangeNetwork:
+    return _scrambled(NETWORKS[request.param]())
+
+
+@pytest.fixture(params=SYMMETRIC)
+def symmetric(request: pytest.FixtureRequest) -> ChangeNetwork:
+    return _scrambled(NETWORKS[request.param]())
+
+
+def _scrambled(network: ChangeNetwork) -> ChangeNetwork:
+    """Give batch norm the figures a training might, so that eval mode is not the identity."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
+    return network.eval()
+
+
+def _pair(height: int = 48, width: int = 64, count: int = 1) -> tuple[Tensor, Tensor]:
+    return torch.randn(count, 3, height, width), torch.randn(count, 3, height, width)
+
+
+@torch.no_grad()
+def test_equal_dates_give_one_map_whatever_the_image(symmetric: ChangeNetwork) -> None:
+    first, second = _pair()
+    assert torch.equal(symmetric(first, first), symmetric(second, second))
+    assert not torch.allclose(symmetric(first, first), symmetric(first, second))
+
+
+@torch.no_grad()
+def test_swapped_dates_give_the_same_map(symmetric: ChangeNetwork) -> None:
+    before, after = _pair()
+    assert not symmetric.directional
+    # Convolution libraries may order the sums of the two halves of a batch in two ways.
+    torch.testing.assert_close(symmetric(before, after), symmetric(after, before), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - set(SYMMETRIC)))
+@torch.no_grad()
+def test_directional_networks_say_so_and_are(name: str) -> None:
+    network, (before, after) = _scrambled(NETWORKS[name]()), _pair()
+    assert network.directional
+    assert not torch.allclose(network(before, after), network(after, before), atol=1e-3)
+
+
+def test_every_parameter_gets_a_gradient(any_network: ChangeNetwork) -> None:
+    any_network.train()(*_pair(count=2)).square().sum().backward()
+    assert [name for name, parameter in any_network.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 50), (33, 16)])
+@torch.no_grad()
+def test_any_size_is_the_padded_size_cropped(any_network: ChangeNetwork, height: int, width: int) -> None:
+    before, after = _pair(height, width)
+    padded = any_network.logits(*(pad_to_stride(date, any_network.stride) for date in (before, after)))
+    logits = any_network(before, after)
+    assert logits.shape == (1, 2, height, width)
+    assert torch.equal(logits, padded[..., :height, :width])
+
+
+@torch.no_grad()
+def test_shift_by_the_stride_shifts_the_map(any_network: ChangeNetwork) -> None:
+    """The stride is a period of the network: a shift by it is a shift of the map, far from the edges."""
+    s, side = any_network.stride, 416
+    before, after = _pair(side, 16)
+    whole = any_network(before, after)
+    shifted = any_network(before[..., s:, :], after[..., s:, :])
+    middle = slice(side // 2 - 32, side // 2 + 32)
+    torch.testing.assert_close(shifted[..., middle, :], whole[..., s:, :][..., middle, :], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_features_kept_and_compared_again(any_network: ChangeNetwork) -> None:
+    if not isinstance(any_network, SiameseNetwork):
+        pytest.skip("early fusion has no features of one date")
+    before, after = _pair()
+    again = any_network.compare(any_network.features(before), any_network.features(after))
+    torch.testing.assert_close(again, any_network(before, after), rtol=1e-5, atol=1e-5)
+
+
+def test_padding_repeats_the_edge_and_leaves_multiples_alone() -> None:
+    image = torch.arange(6.0).reshape(1, 1, 2, 3)
+    assert pad_to_stride(image, 4)[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
+    assert pad_to_stride(image, 1) is image
