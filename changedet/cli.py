@@ -89,7 +89,9 @@ def _reading_options(command: Any) -> Any:
             click.option("--nodata", type=float, help="Value of invalid pixels, instead of what the files declare."),
             click.option("--scale", type=float, help="Stored value times this is reflectance, e.g. 0.0001."),
             click.option(
-                "--resampling", type=click.Choice(["nearest", "bilinear", "cubic"]), help="Kernel where a scene is warped."
+                "--resampling",
+                type=click.Choice(["nearest", "bilinear", "cubic"]),
+                help="Kernel where a scene is warped.",
             ),
             click.option("--dates", callback=_dates, metavar="BEFORE,AFTER", help="ISO dates of the two scenes."),
         )
@@ -246,10 +248,16 @@ def vectorize(mask: str, probability: str | None, out: Path, overwrite: bool, **
     \b
     changedet vectorize out/mask.tif --probability out/probability.tif -o changes.gpkg --min-area 1000
     """
-    from changedet.detect.revectorize import vectorize_file
+    from changedet.vectorize import vectorize as vectorize_mask
+    from changedet.write.geopackage import write_geopackage
+    from changedet.write.staging import atomic_path
 
-    count = vectorize_file(mask, probability, out, overwrite=overwrite, **options)
-    _OUT.print(f"{count} changes written to {escape(str(out))}")
+    if out.suffix.lower() != ".gpkg":
+        raise ConfigError(f"output {out}", expected="a GeoPackage, *.gpkg")
+    with atomic_path(out, overwrite=overwrite) as path:
+        found = vectorize_mask(mask, probability, **options)
+        write_geopackage(path, changes=found.changes, footprint=found.footprint, unknown=found.unknown)
+    _OUT.print(f"{len(found.changes)} changes written to {escape(str(out))}")
 
 
 @cli.group(invoke_without_command=True)

@@ -42,7 +42,8 @@ def choose_model(scenes: tuple[Scene, Scene], config: RunConfig) -> str:
 def _check_free(card: Card, config: RunConfig) -> None:
     if config.free_only and not card.commercial_use:
         raise ModelError(
-            f"model {card.name} is under {card.licence}, not free for commercial use", expected="a free one (--free-only)"
+            f"model {card.name} is under {card.licence}, not free for commercial use",
+            expected="a free one (--free-only)",
         )
 
 

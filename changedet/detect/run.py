@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,13 @@ from changedet.detect.choose import check_resolution, choose_model
 from changedet.detect.detector import NetworkDetector
 from changedet.detect.prepare import Preparation, prepare
 from changedet.detect.record import make_record
+from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
 from changedet.network.package import load_model
-from changedet.read.bands import parse_mapping
-from changedet.read.pair import PairOptions, RasterPair
-from changedet.read.scene import Scene, is_iso_date, open_scene
+from changedet.read.pair import RasterPair
+from changedet.read.scene import Scene
 from changedet.vectorize import Vectors, vectorize
 from changedet.write.geopackage import write_geopackage
 from changedet.write.provenance import write_run_json
@@ -82,11 +82,12 @@ def run(
     config = check_options(options)
     started = datetime.now(UTC)
     with Staging(out, config.overwrite) as staging:
-        scenes = _open_scenes(before, after, config)
+        scenes = open_scenes(before, after, config)
         detector = NetworkDetector(load_model(choose_model(scenes, config)), config.device)
         threshold = config.threshold or detector.card.threshold
         tags = _tags(scenes, detector, threshold)
-        with RasterPair(*(scene.select(detector.bands) for scene in scenes), _reading(config, detector)) as raw:
+        selected = [scene.select(detector.bands) for scene in scenes]
+        with RasterPair(selected[0], selected[1], reading_options(config)) as raw:
             warning = check_resolution(raw, detector.card, config)
             preparation = prepare(raw, coregister=config.coregister)
             with (
@@ -113,28 +114,6 @@ def run(
         for name in _RESULTS:
             staging.publish(name)
     return RunResult(Path(out), record, vectors.changes)
-
-
-def _open_scenes(
-    before: str | os.PathLike[str], after: str | os.PathLike[str], config: RunConfig
-) -> tuple[Scene, Scene]:
-    mapping = parse_mapping(config.bands) if config.bands else None
-    scenes = open_scene(before, mapping=mapping), open_scene(after, mapping=mapping)
-    if config.dates is None:
-        return scenes
-    if not all(map(is_iso_date, config.dates)):
-        raise ConfigError(f"dates {config.dates}", expected="two ISO dates", remedy="--dates 2018-03-28,2020-04-02")
-    return replace(scenes[0], date=config.dates[0]), replace(scenes[1], date=config.dates[1])
-
-
-def _reading(config: RunConfig, detector: NetworkDetector) -> PairOptions:
-    return PairOptions(
-        bands=detector.bands,
-        nodata=config.nodata,
-        scale=config.scale,
-        bounds=config.bounds,
-        resampling=config.resampling,
-    )
 
 
 def _plan(pair: RasterPair, detector: NetworkDetector, config: RunConfig) -> ChipPlan:

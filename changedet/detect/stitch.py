@@ -45,7 +45,9 @@ def stitch(
         SceneError: a chip cannot be read.
     """
     if (plan.height, plan.width) != tuple(pair.geobox.shape):
-        raise ConfigError(f"a plan for {plan.height} x {plan.width} px", expected=f"{tuple(pair.geobox.shape)}, the pair")
+        raise ConfigError(
+            f"a plan for {plan.height} x {plan.width} px", expected=f"{tuple(pair.geobox.shape)}, the pair"
+        )
     for done, chip_window in enumerate(plan.chips, start=1):
         chip = pair.read(chip_window.read)
         sink.write(chip_window.core, _core(chip, chip_window.core, detector))

@@ -81,7 +81,9 @@ def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int) ->
         ConfigError: a size is not positive, not a multiple of the stride, or leaves no core.
     """
     if min(height, width, chip, stride) < 1 or halo < 0:
-        raise ConfigError(f"raster {height} x {width}, chip {chip}, halo {halo}, stride {stride}", expected="positive sizes")
+        raise ConfigError(
+            f"raster {height} x {width}, chip {chip}, halo {halo}, stride {stride}", expected="positive sizes"
+        )
     if chip % stride or halo % stride:
         raise ConfigError(f"chip {chip} px and halo {halo} px", expected=f"multiples of the stride, {stride} px")
     rows = _split_axis(height, chip=chip, halo=halo, stride=stride)
@@ -89,9 +91,7 @@ def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int) ->
     chips = tuple(
         ChipWindow(
             read=Window(row.start, col.start, row.size, col.size),
-            core=Window(
-                row.core_start, col.core_start, row.core_stop - row.core_start, col.core_stop - col.core_start
-            ),
+            core=Window(row.core_start, col.core_start, row.core_stop - row.core_start, col.core_stop - col.core_start),
         )
         for row in rows
         for col in cols

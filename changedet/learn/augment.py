@@ -13,7 +13,17 @@ from changedet.config import NEUTRAL_REFLECTANCE, AugmentConfig
 from changedet.learn.sample import Batch
 
 # How strongly haze scatters in each band, relative to the coastal band: about wavelength to the power of -2.
-_HAZE = {"B01": 1.0, "B02": 0.82, "B03": 0.63, "B04": 0.44, "B05": 0.4, "B06": 0.36, "B07": 0.32, "B08": 0.28, "B8A": 0.26}
+_HAZE = {
+    "B01": 1.0,
+    "B02": 0.82,
+    "B03": 0.63,
+    "B04": 0.44,
+    "B05": 0.4,
+    "B06": 0.36,
+    "B07": 0.32,
+    "B08": 0.28,
+    "B8A": 0.26,
+}
 
 
 def augment(batch: Batch, bands: tuple[str, ...], config: AugmentConfig, seed: int, step: int) -> Batch:

@@ -66,8 +66,8 @@ def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report
     _check_folds(config)
     every_fold = [
         Task(model, candidate, fold, config)
-        for model in config.models
         for candidate in config.candidates
+        for model in config.models
         for fold in range(len(config.folds))
     ]
     carry_out(every_fold, jobs, report)

@@ -98,18 +98,18 @@ def measure_halo(network: ChangeNetwork, before: Tensor, after: Tensor, *, core:
 
     Args:
         network: takes scaled images; put into eval mode for the while.
-        before: reflectance (1, C, H, W), float32, 0..1 physical; H and W more than `core` and multiples of the stride.
+        before: reflectance (1, C, H, W), float32, 0..1 physical, larger than `core`; what lies beyond the last multiple
+            of the stride is left out.
         after: the same place later.
         core: side (px) of what is kept of each tile, a multiple of the stride; the smaller, the stricter.
 
     Raises:
-        ModelError: the images are too small to tell, or their sizes do not fit the stride.
+        ModelError: the images are too small to tell, or `core` is not a multiple of the stride.
     """
-    height, width = before.shape[-2:]
-    if height % network.stride or width % network.stride or core % network.stride:
-        raise ModelError(
-            f"{height} x {width} px, core {core} px", expected=f"multiples of the stride, {network.stride} px"
-        )
+    if core % network.stride:
+        raise ModelError(f"a core of {core} px", expected=f"a multiple of the stride, {network.stride} px")
+    height, width = (size // network.stride * network.stride for size in before.shape[-2:])
+    before, after = before[..., :height, :width], after[..., :height, :width]
     training = network.training
     network.eval()
     try:
@@ -162,14 +162,14 @@ def measure_memory(network: ChangeNetwork, in_channels: int, size: int = 1024) -
 
 def _peak_bytes(network: ChangeNetwork, in_channels: int, size: int) -> int:
     task = pickle.dumps((network, in_channels, size))
-    # Trusted: our own bytes, to our own child.
-    child = subprocess.run([sys.executable, "-c", _CHILD], input=task, stdout=subprocess.PIPE, check=True)
+    command = [sys.executable, "-c", _CHILD]
+    child = subprocess.run(command, input=task, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own command
     return int(child.stdout)
 
 
 def _run_child(task: BinaryIO) -> int:
     """Do in the child what `_peak_bytes` asks, and return the child's peak resident memory (bytes)."""
-    network, in_channels, size = pickle.load(task)
+    network, in_channels, size = pickle.load(task)  # noqa: S301 - our parent's bytes, never a file's
     image = torch.rand(1, in_channels, size, size)
     with torch.inference_mode():
         network.float().eval()(image, image.clone())

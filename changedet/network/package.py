@@ -22,7 +22,16 @@ from changedet.network.normalise import LogReflectance
 from changedet.network.shipped import CARD_KEY, read_card, resolve_model, shipped_models
 from changedet.network.siamese import SiameseSMP
 
-__all__ = ["ARCHITECTURES", "ChangeModel", "build_network", "load_model", "read_card", "save_model", "shipped_models"]
+__all__ = [
+    "ARCHITECTURES",
+    "ChangeModel",
+    "architecture_of",
+    "build_network",
+    "load_model",
+    "read_card",
+    "save_model",
+    "shipped_models",
+]
 
 ARCHITECTURES: Final[Mapping[str, Callable[..., ChangeNetwork]]] = {
     "fc_ef": FCEF,

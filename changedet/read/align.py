@@ -127,9 +127,7 @@ def ground_resolution(geobox: GeoBox) -> tuple[float, float]:
     return float(metres[1]), float(metres[0])
 
 
-def to_lonlat(
-    geobox: GeoBox, rows: np.ndarray, cols: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def to_lonlat(geobox: GeoBox, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return WGS 84 longitude and latitude (degrees) of points given in pixels of `geobox`."""
     x, y = geobox.affine * (np.asarray(cols, dtype=float), np.asarray(rows, dtype=float))
     lon, lat = Transformer.from_crs(geobox.crs, "EPSG:4326", always_xy=True).transform(x, y)

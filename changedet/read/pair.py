@@ -61,8 +61,6 @@ class BiTemporalPair(Protocol):
 class PairOptions:
     """What a user may say about how a pair is read; see `open_pair`."""
 
-    bands: tuple[str, ...] | None = None
-    mapping: Mapping[str, int] | None = None
     nodata: float | None = None
     scale: float | None = None
     bounds: tuple[float, float, float, float] | None = None
@@ -183,7 +181,7 @@ def open_pair(
     """
     scenes = open_scene(before, mapping=mapping), open_scene(after, mapping=mapping)
     wanted = bands or common_bands(*scenes)
-    options = PairOptions(wanted, mapping, nodata, scale, bounds, resampling)
+    options = PairOptions(nodata, scale, bounds, resampling)
     return RasterPair(scenes[0].select(wanted), scenes[1].select(wanted), options)
 
 

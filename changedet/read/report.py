@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,41 @@ class PairReport:
             record["shift"]["spread"] = None
         return record
 
+    def noting(self, note: str) -> PairReport:
+        """Return the report with one more note."""
+        return replace(self, notes=(*self.notes, note))
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return the report as a table: what, before, after."""
+        both = (self.before, self.after)
+        return [
+            _row("path", *(scene.path for scene in both)),
+            _row("date", *(scene.date or "unknown" for scene in both)),
+            _row("bands", *(describe_bands(scene.bands) for scene in both)),
+            _row("size (rows × columns)", *(f"{scene.size[0]} × {scene.size[1]}" for scene in both)),
+            _row("CRS", *(scene.crs for scene in both)),
+            _row("pixel (CRS units)", *(_times(scene.resolution, ".6g") for scene in both)),
+            _row("pixel (m)", *(_times(scene.resolution_m, ".2f") for scene in both)),
+            _row("stored as", *(scene.dtype for scene in both)),
+            _row("nodata", *(scene.nodata for scene in both)),
+            _row("reflectance", *(scene.reflectance for scene in both)),
+            _row("files read", *(scene.placing for scene in both)),
+            ("compared", f"{self.size[0]} × {self.size[1]} px, {self.crs}", f"{self.valid_share:.1%} valid (sample)"),
+            (
+                "residual shift",
+                f"row {self.shift.row:+.2f}, column {self.shift.col:+.2f} px",
+                f"{self.shift.agreeing} of {self.shift.windows} estimates agree",
+            ),
+        ]
+
+
+def _row(name: str, before: str, after: str) -> tuple[str, str, str]:
+    return name, before, after
+
+
+def _times(size: tuple[float, float], form: str) -> str:
+    return f"{size[0]:{form}} × {size[1]:{form}}"
+
 
 def report_pair(pair: RasterPair) -> PairReport:
     """Look at a pair without running a network; pixels are read from at most 36 windows.
@@ -102,7 +137,7 @@ def _report_scene(scene: Scene, scaling: tuple[Scaling, ...], nodata: str, reade
         path=scene.path,
         date=scene.date,
         bands=scene.names,
-        size=tuple(geobox.shape),
+        size=(geobox.shape[0], geobox.shape[1]),
         crs=_name(geobox.crs),
         resolution=(abs(geobox.resolution.y), abs(geobox.resolution.x)),
         resolution_m=ground_resolution(geobox),
@@ -135,7 +170,9 @@ def _notes(pair: RasterPair, valid: float, shift: ShiftEstimate) -> list[str]:
     if tuple(pair.geobox.shape) != tuple(before.geobox.shape):
         notes.append("compared over the overlap only; the rest of the before scene is left out")
     if valid < 1:
-        notes.append(f"{1 - valid:.1%} of the sampled pixels are invalid at one date: they become 255, never 'unchanged'")
+        notes.append(
+            f"{1 - valid:.1%} of the sampled pixels are invalid at one date: they become 255, never 'unchanged'"
+        )
     notes.append(_shift_note(shift))
     if before.date is None or after.date is None:
         notes.append("dates are not known from the files: --dates BEFORE,AFTER records them")

@@ -150,9 +150,7 @@ def _bands_of_file(path: str, mapping: Mapping[str, int] | None) -> tuple[tuple[
         ) from error
 
 
-def _describe(
-    dataset: rasterio.DatasetReader, path: str, mapping: Mapping[str, int] | None
-) -> tuple[Band, ...]:
+def _describe(dataset: rasterio.DatasetReader, path: str, mapping: Mapping[str, int] | None) -> tuple[Band, ...]:
     if dataset.crs is None:
         raise SceneError(
             f"{path} has no coordinate reference system",

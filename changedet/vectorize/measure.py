@@ -121,7 +121,8 @@ def polygon_ids(
         transform: the grid's affine.
         dates: before and after, ISO 8601, where known.
     """
-    common = hashlib.sha256(json.dumps([crs_name, list(transform)[:6], *dates]).encode())
+    affine = [float(number) for number in transform[:6]]
+    common = hashlib.sha256(json.dumps([crs_name, affine, *dates]).encode())
     return [_continued(common, f"{row},{col}") for row, col in first.tolist()]
 
 

@@ -53,7 +53,7 @@ def _multipolygons(polygons: list[list[list[tuple[float, float]]]], *, to_pixels
     rings = [ring for polygon in polygons for ring in polygon]
     points = np.array([point for ring in rings for point in ring], dtype=np.float64)
     # Corners of pixels are whole numbers: rounding leaves nothing of the way through the CRS.
-    corners = np.rint(_moved(points, to_pixels))
+    corners = np.rint(moved(points, to_pixels))
     offsets = _offsets(rings), _offsets(polygons)
     traced = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, offsets)
     # Regions joined at a corner come as one ring that touches itself there, which the OGC's rules forbid. All crossings
@@ -77,10 +77,10 @@ def as_multipolygons(geometries: Geometries) -> Geometries:
 
 def to_crs(pixels: Geometries, transform: Affine) -> Geometries:
     """Return polygons (N,) in pixel coordinates moved to the CRS of `transform`, an affine from pixels to CRS units."""
-    return np.asarray(shapely.transform(pixels, lambda points: _moved(points, transform)), dtype=object)
+    return np.asarray(shapely.transform(pixels, lambda points: moved(points, transform)), dtype=object)
 
 
-def _moved(points: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
+def moved(points: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
     """Return x and y (N, 2) after an affine."""
     x, y = points.T
     return np.column_stack([affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f])

@@ -18,6 +18,7 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 
 from changedet.errors import NotFoundError, PairError, SceneError
+from changedet.vectorize.polygons import moved
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -60,12 +61,7 @@ def mask_grid(dataset: Any) -> GeoBox:
             expected="a mask: one band of uint8, 0 unchanged and 1..K the class of change",
             remedy="gdal_translate -b 1 -ot Byte, after a threshold if these are probabilities",
         )
-    if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
-        raise SceneError(
-            f"{dataset.name} says which pixels are valid in an internal mask",
-            expected="a nodata value",
-            remedy="gdalwarp -dstnodata 255, which writes the mask into the values",
-        )
+    _refuse_mask_band(dataset)
     if dataset.crs is None:
         raise SceneError(
             f"{dataset.name} has no coordinate system",
@@ -73,6 +69,15 @@ def mask_grid(dataset: Any) -> GeoBox:
             remedy="gdal_edit.py -a_srs EPSG:nnnn",
         )
     return GeoBox.from_rio(dataset)
+
+
+def _refuse_mask_band(dataset: Any) -> None:
+    if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+        raise SceneError(
+            f"{dataset.name} says which pixels are valid in an internal mask",
+            expected="a nodata value",
+            remedy="gdalwarp -dstnodata 255, which writes the mask into the values",
+        )
 
 
 def nodata_value(dataset: Any) -> int | None:
@@ -86,8 +91,9 @@ def check_probability(dataset: Any, grid: GeoBox, *, classes: int) -> None:
 
     Raises:
         PairError: another grid, or bands for some of the classes only.
-        SceneError: integers without a scale.
+        SceneError: integers without a scale, or invalid pixels told by another band.
     """
+    _refuse_mask_band(dataset)
     own = GeoBox.from_rio(dataset)
     if own.crs != grid.crs or own.shape != grid.shape or _corner_distance(own, grid) > _SAME_GRID_PX:
         raise PairError(
@@ -106,18 +112,11 @@ def check_probability(dataset: Any, grid: GeoBox, *, classes: int) -> None:
 
 
 def _corner_distance(one: GeoBox, other: GeoBox) -> float:
-    """Return how far the corners of `other` are from those of `one`, at most (px of `one`)."""
-    to_pixels = ~one.affine * other.affine
+    """Return how far the corners of `other`, of the same shape, are from those of `one`, at most (px of `one`)."""
     height, width = other.shape
-    corners = [(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)]
-    distance: float = max(
-        max(
-            abs(to_pixels.a * col + to_pixels.b * row + to_pixels.c - col),
-            abs(to_pixels.d * col + to_pixels.e * row + to_pixels.f - row),
-        )
-        for col, row in corners
-    )
-    return distance
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], dtype=np.float64)
+    in_one = moved(moved(corners, other.affine), ~one.affine)
+    return float(np.abs(in_one - corners).max())
 
 
 def _told(grid: GeoBox) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import geopandas as gpd
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from changedet.errors import ConfigError
@@ -188,9 +189,8 @@ def _comparable(unknown: _Regions, grid: GeoBox) -> _Regions:
     """Return the raster's extent without its nodata, as one region or none."""
     # Regions of one value share corners at most, so their parts side by side are a valid MultiPolygon already.
     nodata = shapely.multipolygons(shapely.get_parts(unknown.pixels))
-    rest = shapely.difference(shapely.box(0, 0, grid.width, grid.height), nodata)
-    rests = [] if rest.is_empty else [rest]
-    pixels = as_multipolygons(np.array(rests, dtype=object))
+    rest = shapely.difference(np.array([shapely.box(0, 0, grid.width, grid.height)]), nodata)
+    pixels = as_multipolygons(rest[~shapely.is_empty(rest)])
     return _Regions.measured(np.zeros(len(pixels), np.uint8), pixels, grid)
 
 
@@ -199,5 +199,5 @@ def _areas(regions: _Regions, grid: GeoBox) -> gpd.GeoDataFrame:
 
 
 def _proj(grid: GeoBox) -> pyproj.CRS:
-    assert grid.crs is not None  # source.mask_grid refuses a mask without
-    return grid.crs.proj
+    # source.mask_grid has refused a mask without a CRS.
+    return cast("CRS", grid.crs).proj

@@ -31,7 +31,7 @@ def mean_and_max(pixels: Geometries, dataset: Any, band: int = 1) -> tuple[NDArr
 
     Args:
         pixels: polygons (N,) in pixel coordinates, made of whole pixels.
-        dataset: an open rasterio dataset.
+        dataset: an open rasterio dataset whose invalid pixels are nodata or NaN.
         band: 1-based band.
     """
     table = exactextract.exact_extract(
@@ -63,14 +63,16 @@ class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
     def srs_wkt(self) -> None:
         return None
 
-    def nodata_value(self) -> None:
-        # Invalid pixels are masked as they are read.
-        return None
+    def nodata_value(self) -> float | None:
+        nodata, dtype = self.dataset.nodatavals[self.band - 1], np.dtype(self.dataset.dtypes[self.band - 1])
+        if nodata is None or dtype.kind == "f":
+            return None if nodata is None else float(nodata)
+        # A value that the type cannot hold marks no pixel.
+        limits = np.iinfo(dtype)
+        return int(nodata) if limits.min <= nodata <= limits.max else None
 
     def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Any:
-        values = self.dataset.read(self.band, window=RasterioWindow(x0, y0, nx, ny), masked=True)
-        # numpy says by a mask of one scalar that nothing is masked; exactextract wants it spelt out.
-        return np.ma.masked_array(values.data, np.ma.getmaskarray(values))
+        return self.dataset.read(self.band, window=RasterioWindow(x0, y0, nx, ny))
 
 
 class _Polygons(FeatureSource):  # type: ignore[misc]  # exactextract has no types

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from changedet.errors import NotFoundError
 _ENDS = 2**20
 _HIDDEN = "***"
 
-_SECRET_NAMES = (
+_TO_HIDE = (
     r"x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|(?:aws|google)?accesskeyid|"
     r"aws_access_key_id|[\w-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key)[\w-]*"
 )
-# user:password@ and a lone token@ after a scheme, as in URLs, DSNs and /vsicurl/ paths
-_USER_INFO = re.compile(r"(?<=://)[^/?#\s'\"]+@")
+# user:password@ and a lone token@ after a scheme, as in URLs, DSNs and /vsicurl/ paths; then passwords with a slash
+# that should have been escaped, unless what looks like one is a port.
+_USER_INFO = re.compile(r"(?<=://)(?:[^/?#\s'\"]+|[^/?#\s'\"@:]+:(?!\d+/)[^\s'\"@]*)@")
 # name=value in queries, and in the name=value lists of libpq and of GDAL's PG: paths, where values may be quoted
-_PARAMETER = re.compile(rf"(?<![\w-])({_SECRET_NAMES})(\s*=\s*)('[^']*'|\"[^\"]*\"|[^&\s;'\"#]+)", re.IGNORECASE)
+_PARAMETER = re.compile(rf"(?<![\w-])({_TO_HIDE})(\s*=\s*)('[^']*'|\"[^\"]*\"|[^&\s;'\"#]+)", re.IGNORECASE)
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE)
 
 
@@ -50,9 +51,9 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what a file or folder is recognised by.
 
     Returns:
-        `path` as given, redacted; `bytes`; `mtime` (ISO 8601, UTC, of the newest file); `sha256_ends`, over the first and the
-        last MiB of every file, and in a folder over their relative paths too; `files` for a folder. Of what is not on
-        a local disk, `path` alone.
+        `path` as given, redacted; `bytes`; `mtime` (ISO 8601, UTC, of the newest file); `sha256_ends`, over the first
+        and the last MiB of every file, its size and its path in the folder; `files`, their number, for a folder. Of
+        what is not on a local disk, `path` alone.
 
     Raises:
         NotFoundError: nothing is there.
@@ -68,13 +69,70 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {"path": redact(name), **count, **_summary(root, files)}
 
 
-def _summary(root: Path, files: Iterable[Path]) -> dict[str, Any]:
+def _summary(root: Path, files: Sequence[Path]) -> dict[str, Any]:
     digest = hashlib.sha256()
-    size, newest = 0, root.stat().st_mtime
-    for file in files:
-        status = file.stat()
-        size += status.st_size
-        newest = max(newest, status.st_mtime) if root.is_dir() else status.st_mtime
+    statuses = [file.stat() for file in files]
+    for file, status in zip(files, statuses, strict=True):
         digest.update(f"{file.relative_to(root).as_posix()}\0{status.st_size}\0".encode())
         digest.update(_ends(file, status.st_size))
-    return {"bytes": size, "mtime": _iso(newest), "sha256_ends": digest.hexdigest()}
+    newest = max(status.st_mtime for status in statuses or [root.stat()])
+    return {
+        "bytes": sum(status.st_size for status in statuses),
+        "mtime": datetime.fromtimestamp(newest, tz=UTC).isoformat(timespec="seconds"),
+        "sha256_ends": digest.hexdigest(),
+    }
+
+
+def _ends(file: Path, size: int) -> bytes:
+    with file.open("rb") as stream:
+        first = stream.read(_ENDS)
+        stream.seek(max(len(first), size - _ENDS))
+        return first + stream.read()
+
+
+def write_run_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
+    """Write run.json: equal records give equal bytes, and what differs between equal runs, `times`, comes last.
+
+    Keys are sorted; NaN and infinities, which JSON does not have, become null; paths, dates, numpy values, enums,
+    dataclasses and sets are written plainly; credentials are redacted in every text.
+
+    Args:
+        path: file to make.
+        record: what is to be known of the run, nested; when it began and how long it took under `times`.
+
+    Raises:
+        TypeError: a value is none of these.
+    """
+    plain = _plain(record)
+    content = {name: plain[name] for name in sorted(plain, key=lambda name: (name == "times", name))}
+    Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, Mapping):
+        named = {str(key): _plain(entry) for key, entry in value.items()}
+        return dict(sorted(named.items()))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain({entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)})
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value))
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, enum.Enum):
+        return _plain_scalar(value.value)
+    if isinstance(value, str | Path):
+        return redact(str(value))
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, int):
+        return value
+    raise TypeError(f"{value!r} of {type(value).__name__} has no place in run.json")

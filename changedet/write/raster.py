@@ -5,7 +5,6 @@ The COG driver holds the whole raster when it is written to, so windows go to a 
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -28,14 +27,11 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.errors import ConfigError, OutputError
+from changedet.grid.quantise import NODATA, STEPS, stored_threshold
 from changedet.grid.window import Window
 
-LEVELS = 254
-NODATA = 255
 BLOCK = 512
 
-# Far below a step of the stored probability, far above the rounding of 254 * threshold.
-_ROUNDING = 1e-9
 # TIFF palettes have no transparency of their own; GDAL makes the nodata entry transparent on reading.
 _MASK_COLOURS = {0: (236, 236, 236, 255), 1: (227, 26, 28, 255), NODATA: (0, 0, 0, 0)}
 
@@ -68,7 +64,7 @@ class RasterLayout:
 def probability_layout(geobox: GeoBox, *, count: int = 1, tags: Mapping[str, str] | None = None) -> RasterLayout:
     """Return the layout of probability.tif: 0..254 with the scale 1/254, one band a class."""
     names = ("probability",) if count == 1 else tuple(f"probability of class {index + 1}" for index in range(count))
-    return RasterLayout(geobox, count, scale=1 / LEVELS, descriptions=names, tags=tags or {})
+    return RasterLayout(geobox, count, scale=1 / STEPS, descriptions=names, tags=tags or {})
 
 
 def mask_layout(geobox: GeoBox, *, tags: Mapping[str, str] | None = None) -> RasterLayout:
@@ -208,32 +204,6 @@ def to_cog(
     check_complete(dst, may_be_sparse=True)
 
 
-def quantise(probability: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return probabilities as they are stored: round(254 p), and 255 where invalid.
-
-    Args:
-        probability: (..., H, W) float, 0..1; beyond is clipped, NaN is invalid.
-        valid: (H, W) or (..., H, W), True = valid.
-    """
-    known = valid & np.isfinite(probability)
-    steps = np.rint(np.clip(np.where(known, probability, 0), 0, 1) * LEVELS)
-    return np.where(known, steps, NODATA).astype(np.uint8)
-
-
-def stored_threshold(threshold: float) -> int:
-    """Return the lowest stored value that counts as changed: ceil(254 * threshold).
-
-    Raises:
-        ConfigError: the threshold is not in 0..1.
-
-    >>> stored_threshold(0.5), stored_threshold(0.1), stored_threshold(100 / 254)
-    (127, 26, 100)
-    """
-    if not 0 <= threshold <= 1:
-        raise ConfigError(f"a threshold of {threshold}", expected="a probability from 0 to 1")
-    return math.ceil(LEVELS * threshold - _ROUNDING)
-
-
 def write_mask(
     probability_path: str | os.PathLike[str],
     mask_path: str | os.PathLike[str],
@@ -252,7 +222,6 @@ def write_mask(
         tags: of the mask.
 
     Raises:
-        ConfigError: the threshold is not in 0..1.
         OutputError: the mask cannot be written.
     """
     lowest = stored_threshold(threshold)

@@ -77,7 +77,4 @@ def _fill(colour: str, *, alpha: int, outline: str) -> str:
         "outline_width_unit": "MM",
     }
     options = "".join(f'<Option type="QString" name="{name}" value="{value}"/>' for name, value in properties.items())
-    return (
-        '<layer class="SimpleFill" enabled="1" locked="0" pass="0">'
-        f'<Option type="Map">{options}</Option></layer>'
-    )
+    return f'<layer class="SimpleFill" enabled="1" locked="0" pass="0"><Option type="Map">{options}</Option></layer>'

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from changedet.network.normalise import EPSILON, NEUTRAL_REFLECTANCE, LogReflectance
+from changedet.config import NEUTRAL_REFLECTANCE
+from changedet.network.normalise import EPSILON, LogReflectance
 
 
 def test_neutral_reflectance_is_zero() -> None:

@@ -2,18 +2,19 @@ import copy
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.errors import ModelError, NotFoundError, OutputError
 from changedet.network.base import ChangeNetwork
 from changedet.network.card import Card
 from changedet.network.fc_siam import FCEF, FCSiamDiff
-from changedet.network.normalise import NEUTRAL_REFLECTANCE
 from changedet.network.package import (
     ARCHITECTURES,
     ChangeModel,
@@ -39,10 +40,10 @@ def _rounded(network: ChangeNetwork) -> ChangeNetwork:
     return copy.deepcopy(network).half().float().eval()
 
 
-def _rewrite(path: Path, card: Card, drop: str = "", **tensors: torch.Tensor) -> None:
+def _rewrite(path: Path, card: Card, tensors: Mapping[str, torch.Tensor] | None = None, drop: str = "") -> None:
     """Save the tensors of the file again with others among them and another card."""
     kept = {name: tensor for name, tensor in load_file(path).items() if name != drop}
-    save_file({**kept, **tensors}, path, {CARD_KEY: card.model_dump_json()})
+    save_file({**kept, **(tensors or {})}, path, {CARD_KEY: card.model_dump_json()})
 
 
 def _trained(network: ChangeNetwork) -> None:
@@ -89,7 +90,12 @@ def test_an_smp_model_comes_back_without_a_download(
         raise AssertionError("a download")
 
     monkeypatch.setattr(encoders, "hf_hub_download", _refuse)
-    arguments = {"in_channels": 2, "encoder_depth": 3, "decoder_channels": (16, 8, 8), "stem_pool": False}
+    arguments: dict[str, Any] = {
+        "in_channels": 2,
+        "encoder_depth": 3,
+        "decoder_channels": (16, 8, 8),
+        "stem_pool": False,
+    }
     network = SiameseSMP(**arguments)
     card = make_card(network, architecture="siamese_smp", arguments={**arguments, "encoder_weights": "imagenet"})
     save_model(tmp_path / "smp.safetensors", network, card)
@@ -150,7 +156,7 @@ def test_a_card_of_another_network_is_refused(
 def test_weights_beyond_float16_are_refused(
     tmp_path: Path, network: FCSiamDiff, make_card: MakeCard, value: float
 ) -> None:
-    network.encoder.stages[0][1].running_var[0] = value
+    network.get_buffer("encoder.stages.0.1.running_var")[0] = value
     with pytest.raises(ModelError, match=r"encoder.stages.0.1.running_var does not fit into float16"):
         save_model(tmp_path / "tiny.safetensors", network, make_card(network))
     assert list(tmp_path.iterdir()) == []
@@ -191,13 +197,13 @@ def test_weights_that_do_not_fit(file: Path, network: FCSiamDiff, make_card: Mak
         _rewrite(file, make_card(network), drop="decoder.head.bias")
     else:
         name = "decoder.head.bias" if change == "shape" else "decoder.tail.bias"
-        _rewrite(file, make_card(network), **{name: torch.zeros(2)})
+        _rewrite(file, make_card(network), {name: torch.zeros(2)})
     with pytest.raises(ModelError, match="do not fit the architecture"):
         load_model(file)
 
 
 def test_weights_that_are_not_finite(file: Path, network: FCSiamDiff, make_card: MakeCard) -> None:
-    _rewrite(file, make_card(network), **{"decoder.head.bias": torch.full((1,), float("nan"))})
+    _rewrite(file, make_card(network), {"decoder.head.bias": torch.full((1,), float("nan"))})
     with pytest.raises(ModelError, match=r"not finite: decoder\.head\.bias"):
         load_model(file)
 

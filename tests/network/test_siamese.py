@@ -17,7 +17,6 @@ PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("efficientnet-b0", "unet", {"encoder_depth": 3}),
     # Its first level is empty and it leaves out the stem.
     ("tu-convnext_atto", "unet", {"encoder_depth": 3, "fusion": "concat"}),
-    ("vgg11", "unet", {"encoder_depth": 3}),
 ]
 
 

@@ -1,0 +1,41 @@
+from xml.etree import ElementTree
+
+import pytest
+
+from changedet.write.style import changes_style, footprint_style, unknown_style
+
+STYLES = [changes_style(by_probability=True), changes_style(by_probability=False), footprint_style(), unknown_style()]
+
+
+def parsed(qml):
+    return ElementTree.fromstring(qml)  # noqa: S314 - our own text
+
+
+@pytest.mark.parametrize("qml", STYLES)
+def test_every_symbol_is_a_polygons_fill(qml):
+    root = parsed(qml)
+
+    assert root.tag == "qgis"
+    assert root.findtext("layerGeometryType") == "2"
+    symbols = root.findall("renderer-v2/symbols/symbol")
+    assert symbols
+    for index, symbol in enumerate(symbols):
+        assert (symbol.get("name"), symbol.get("type")) == (str(index), "fill")
+        names = {option.get("name") for option in symbol.findall("layer[@class='SimpleFill']/Option/Option")}
+        assert {"color", "style", "outline_color", "outline_width"} <= names
+
+
+def test_the_classes_cover_every_probability_and_each_has_its_symbol():
+    renderer = parsed(changes_style(by_probability=True)).find("renderer-v2")
+
+    ranges = renderer.findall("ranges/range")
+    lowers, uppers = ([float(entry.get(name)) for entry in ranges] for name in ("lower", "upper"))
+    assert renderer.get("attr") == "probability_mean"
+    assert (lowers[0], uppers[-1]) == (0, 1)
+    assert lowers[1:] == uppers[:-1]
+    symbols = [symbol.get("name") for symbol in renderer.findall("symbols/symbol")]
+    assert [entry.get("symbol") for entry in ranges] == symbols
+
+
+def test_without_probabilities_all_polygons_are_drawn_alike():
+    assert parsed(changes_style(by_probability=False)).find("renderer-v2").get("type") == "singleSymbol"
