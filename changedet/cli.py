@@ -55,7 +55,7 @@ def _redacted(text: str) -> str:
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.pass_context
 def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
-    """Find what changed between two satellite scenes.
+    r"""Find what changed between two satellite scenes.
 
     \b
     changedet run before.tif after.tif -o out        the main job
@@ -118,11 +118,11 @@ def _reading_options(command: Any) -> Any:
 @click.option("--co", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
 @_reading_options
 @click.pass_context
-def run(ctx: Context, before: str, after: str, out: Path, **options: Any) -> None:
-    """Map what changed between BEFORE and AFTER.
+def run(ctx: Context, /, before: str, after: str, out: Path, **options: Any) -> None:
+    r"""Map what changed between BEFORE and AFTER.
 
-    Writes probability.tif, mask.tif, changes.gpkg and run.json into the output folder. A scene is a raster file or a folder
-    of single-band files such as a Sentinel-2 download.
+    Writes probability.tif, mask.tif, changes.gpkg and run.json into the output folder. A scene is a raster file or a
+    folder of single-band files such as a Sentinel-2 download.
 
     \b
     changedet run before.tif after.tif -o out
@@ -210,7 +210,7 @@ def _area(square_metres: float) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @_reading_options
 def inspect(before: str, after: str, as_json: bool, **options: Any) -> None:
-    """Report on a pair, and on what `run` would do about it, without running a network.
+    r"""Report on a pair, and on what `run` would do about it, without running a network.
 
     \b
     changedet inspect before.tif after.tif
@@ -243,7 +243,7 @@ def _print_report(report: Any) -> None:
 @click.option("--connectivity", type=click.Choice([4, 8]), default=8, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 def vectorize(mask: str, probability: str | None, out: Path, overwrite: bool, **options: Any) -> None:
-    """Turn MASK.tif into polygons.
+    r"""Turn MASK.tif into polygons.
 
     \b
     changedet vectorize out/mask.tif --probability out/probability.tif -o changes.gpkg --min-area 1000
@@ -263,7 +263,7 @@ def vectorize(mask: str, probability: str | None, out: Path, overwrite: bool, **
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: Context) -> None:
-    """List the shipped models.
+    r"""List the shipped models.
 
     \b
     changedet models
@@ -317,7 +317,7 @@ _SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help
 @_SET
 @click.pass_context
 def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
-    """Carry out a pipeline FILE.
+    r"""Carry out a pipeline FILE.
 
     \b
     changedet pipeline pipelines/01_two_geotiffs.yaml
@@ -339,7 +339,7 @@ def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings beside each other.")
 @click.pass_context
 def train(ctx: Context, file: str, changes: tuple[str, ...], jobs: int) -> None:
-    """Cross-validate, train and package the models of a pipeline FILE. Goes on where it was interrupted.
+    r"""Cross-validate, train and package the models of a pipeline FILE. Goes on where it was interrupted.
 
     \b
     changedet train pipelines/02_train_oscd.yaml --jobs 2

@@ -42,7 +42,8 @@ class RunConfig(_Config):
     """Options of `changedet run`.
 
     Attributes:
-        model: name of a shipped model or a model file; None takes the shipped one with the most bands that both scenes have.
+        model: name of a shipped model or a model file; None takes the shipped one with the most bands that both scenes
+            have.
         bands: which band is which, as `red=3,nir=4`, for files whose bands have no names.
         threshold: probability from which a pixel counts as changed; None takes the model card's.
         min_area: polygons below this many square metres are left out.
@@ -131,7 +132,7 @@ class ModelPlan(_Config):
 
 
 class TrainConfig(_Config):
-    """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on everything.
+    """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on all data.
 
     Attributes:
         data: folder of the OSCD download.

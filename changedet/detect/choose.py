@@ -17,7 +17,7 @@ REFUSE_BEYOND = 3.0
 
 
 def choose_model(scenes: tuple[Scene, Scene], config: RunConfig) -> str:
-    """Return the name or path of the model to use: the one asked for, or the shipped one that sees the most of the scenes' bands.
+    """Return the name or path of the model to use: the one asked for, or the shipped one that sees the most bands.
 
     Raises:
         ModelError: the one asked for is not free and only free ones are wanted, or no shipped one may be used.
@@ -27,6 +27,8 @@ def choose_model(scenes: tuple[Scene, Scene], config: RunConfig) -> str:
         _check_free(read_card(config.model), config)
         return config.model
     cards = {name: read_card(path) for name, path in shipped_models().items()}
+    if not cards:
+        raise ModelError("no model came with this installation", remedy="--model FILE, or install changedet again")
     usable = {name: card for name, card in cards.items() if card.commercial_use or not config.free_only}
     if not usable:
         raise ModelError(

@@ -8,7 +8,7 @@ from typing import Any
 from changedet.config import check_options
 from changedet.detect.choose import choose_model
 from changedet.detect.scenes import open_scenes, reading_options
-from changedet.errors import PairError
+from changedet.errors import ModelError, PairError
 from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair, common_bands
 from changedet.read.report import PairReport, report_pair
@@ -17,7 +17,7 @@ from changedet.read.report import PairReport, report_pair
 def inspect(before: str | os.PathLike[str], after: str | os.PathLike[str], **options: Any) -> PairReport:
     """Report on a pair as `run` would read it.
 
-    Where no shipped model fits the bands, the pair is read with all bands both have, and the report says so.
+    Where no model fits or may be used, the pair is read with all bands both have, and the report says so.
 
     Raises:
         ChangeDetError: a scene cannot be read, or the two cannot be compared.
@@ -26,8 +26,9 @@ def inspect(before: str | os.PathLike[str], after: str | os.PathLike[str], **opt
     scenes = open_scenes(before, after, config)
     try:
         card = read_card(choose_model(scenes, config))
-        bands, note = card.bands, f"model {card.name} would be used"
-    except PairError as error:
+        bands: tuple[str, ...] = card.bands
+        note = f"model {card.name} would be used"
+    except (ModelError, PairError) as error:
         bands, note = common_bands(*scenes), f"WARNING: {error.args[0].splitlines()[0]}"
     with RasterPair(scenes[0].select(bands), scenes[1].select(bands), reading_options(config)) as pair:
         return report_pair(pair).noting(note)

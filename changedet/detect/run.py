@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rasterio
+
 from changedet.config import RunConfig, check_options
 from changedet.detect.budget import plan_within
 from changedet.detect.choose import check_resolution, choose_model
@@ -33,6 +35,9 @@ from changedet.write.staging import Staging
 if TYPE_CHECKING:
     import geopandas as gpd
 
+# GDAL keeps blocks in memory up to 5 % of the machine's, a share --max-memory would not know of. Chips are read once, but
+# for their halos, so more than this much would be of little use.
+_GDAL_CACHE_BYTES = 64 * 2**20
 _RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "run.json")
 
 
@@ -81,7 +86,7 @@ def run(
     """
     config = check_options(options)
     started = datetime.now(UTC)
-    with Staging(out, config.overwrite) as staging:
+    with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES), Staging(out, config.overwrite) as staging:
         scenes = open_scenes(before, after, config)
         detector = NetworkDetector(load_model(choose_model(scenes, config)), config.device)
         threshold = config.threshold or detector.card.threshold

@@ -1,0 +1,5 @@
+"""`python -m changedet`."""
+
+from changedet.cli import main
+
+main()
