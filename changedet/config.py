@@ -125,10 +125,17 @@ class Candidate(_Config):
 
 
 class ModelPlan(_Config):
-    """A model to be trained and shipped: which bands it sees."""
+    """A model to be trained and shipped.
+
+    Attributes:
+        summary: one sentence, for the card.
+        bands: which it sees, by name.
+        candidates: names in `TrainConfig.candidates` that compete for it; empty for all.
+    """
 
     summary: str
     bands: tuple[str, ...] = Field(min_length=1)
+    candidates: tuple[str, ...] = ()
 
 
 class TrainConfig(_Config):
@@ -188,6 +195,18 @@ class TrainConfig(_Config):
         if self.augment.crop_px > self.chip_px:
             raise ValueError(f"augment.crop_px {self.augment.crop_px} is larger than chip_px {self.chip_px}")
         return self
+
+    @model_validator(mode="after")
+    def _candidates_known(self) -> TrainConfig:
+        for name, plan in self.models.items():
+            unknown = [candidate for candidate in plan.candidates if candidate not in self.candidates]
+            if unknown:
+                raise ValueError(f"models.{name}.candidates: {unknown[0]!r} is none of {', '.join(self.candidates)}")
+        return self
+
+    def candidates_of(self, model: str) -> tuple[str, ...]:
+        """Return the names of the candidates that compete for `model`."""
+        return self.models[model].candidates or tuple(self.candidates)
 
 
 class Pipeline(_Config):

@@ -35,8 +35,8 @@ from changedet.write.staging import Staging
 if TYPE_CHECKING:
     import geopandas as gpd
 
-# GDAL keeps blocks in memory up to 5 % of the machine's, a share --max-memory would not know of. Chips are read once, but
-# for their halos, so more than this much would be of little use.
+# By default GDAL keeps blocks in up to 5 % of the machine's memory, which --max-memory would not know of. As all but
+# the halos is read once, a larger cache would not be faster.
 _GDAL_CACHE_BYTES = 64 * 2**20
 _RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "run.json")
 

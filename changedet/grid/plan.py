@@ -109,7 +109,7 @@ def _split_axis(length: int, *, chip: int, halo: int, stride: int) -> list[_Span
             expected=f"a chip of more than {2 * halo} px",
             remedy="a larger --max-memory, or a smaller --halo",
         )
-    spans = []
+    spans: list[_Span] = []
     core_start = 0
     while core_start < length:
         start = min(len(spans) * step, padded - size)

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from changedet.errors import ConfigError
+
 STEPS = 254
 NODATA = 255
 
@@ -15,16 +17,25 @@ _ROUNDING = 1e-9
 
 
 def quantise(probability: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return probability (..., H, W; 0..1) as uint8, 255 where `valid` (H, W; True = valid) is False."""
-    stored = np.rint(probability * np.float32(STEPS)).astype(np.uint8)
-    stored[..., ~valid] = NODATA
+    """Return probability (..., H, W; clipped to 0..1) as uint8.
+
+    It is 255 where `valid` (H, W; True = valid) is False or the probability is not finite.
+    """
+    known = valid & np.isfinite(probability)
+    steps = np.rint(np.clip(np.where(known, probability, 0), 0, 1) * np.float32(STEPS))
+    stored: NDArray[np.uint8] = np.where(known, steps, NODATA).astype(np.uint8)
     return stored
 
 
 def stored_threshold(threshold: float) -> int:
     """Return the smallest stored value that counts as changed: ceil(254 * threshold).
 
+    Raises:
+        ConfigError: `threshold` lies outside 0..1.
+
     >>> stored_threshold(0.5), stored_threshold(0.0), stored_threshold(1.0)
     (127, 0, 254)
     """
+    if not 0.0 <= threshold <= 1.0:  # NaN is refused too
+        raise ConfigError(f"threshold {threshold}", expected="a probability from 0 to 1")
     return math.ceil(STEPS * threshold - _ROUNDING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from changedet.errors import ConfigError
@@ -68,10 +69,9 @@ def snap(value: float, tolerance: float) -> int:
     >>> snap(3.0000001, tolerance=1e-3)
     3
     """
-    nearest = round(value)
-    if abs(value - nearest) > tolerance:
+    if not math.isfinite(value) or abs(value - round(value)) > tolerance:
         raise ConfigError(f"{value} px", expected=f"a whole number of pixels to within {tolerance} px")
-    return nearest
+    return round(value)
 
 
 def blocks(height: int, width: int, size: int) -> list[Window]:

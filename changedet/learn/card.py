@@ -16,6 +16,8 @@ from changedet.network.card import Card
 from changedet.network.field import measure_halo, measure_memory, receptive_field
 from changedet.network.package import architecture_of
 
+# Side (px) of the cores with which the halo is measured, where the example is large enough.
+_CORE = 512
 _LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "rasterio")
 
 
@@ -41,18 +43,19 @@ def make_card(
     """
     plan = config.models[name]
     channels = len(plan.bands)
+    before, after = _tensor(example.before), _tensor(example.after)
     arguments = {"in_channels": channels, **config.candidates[candidate].arguments}
     return Card(
         name=name,
         summary=plan.summary,
         architecture=architecture_of(network),
         arguments=arguments,
-        bands=plan.bands,  # type: ignore[arg-type]  # pydantic checks the names
+        bands=plan.bands,
         resolution_m=config.resolution_m,
         threshold=figures["threshold"],
         stride=network.stride,
         receptive_field_px=receptive_field(network, channels),
-        halo_px=measure_halo(network, _tensor(example.before), _tensor(example.after)),
+        halo_px=measure_halo(network, before, after, core=_core(before, network.stride)),
         tiling="exact",
         directional=network.directional,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -64,9 +67,15 @@ def make_card(
         seed=config.seed,
         command=command,
         figures=figures,
-        memory_bytes_per_px=measure_memory(network, channels),
+        memory_bytes_per_px=measure_memory(architecture_of(network), arguments),
         versions={library: version(library) for library in _LIBRARIES},
     )
+
+
+def _core(image: Tensor, stride: int) -> int:
+    """Return the core (px) for measuring a halo: at most half the image, so that halos up to that size can be told."""
+    half = max(image.shape[-2:]) // 2
+    return max(stride, min(_CORE, half) // stride * stride)
 
 
 def _tensor(image: object) -> Tensor:

@@ -51,7 +51,9 @@ def _ratio(part: int, whole: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ProbabilityHistogram:
-    """Valid pixels by stored probability (0..254), apart for changed and unchanged truth. Gives the counts at any threshold.
+    """Valid pixels by stored probability (0..254), apart for changed and unchanged truth.
+
+    Gives the counts at any threshold.
 
     Attributes:
         changed: int64 (255,), pixels that are changed in truth.

@@ -1,8 +1,8 @@
 """Cross-validation over fixed folds of cities, and the models that come of it.
 
-For each model every candidate architecture is trained once for each fold, on the other folds, and scored on the fold that was
-held out. The candidate with the highest pooled F1 is then trained on all cities and saved with its card. Each training is
-a unit of work with a result file of its own, so an interrupted command goes on where it was.
+For each model every candidate architecture is trained once for each fold, on the other folds, and scored on the fold
+that was held out. The candidate with the highest pooled F1 is then trained on all cities and saved with its card. Each
+training is a unit of work with a result file of its own, so an interrupted command goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from changedet.config import Candidate, TrainConfig
+from changedet.config import TrainConfig
 from changedet.errors import ConfigError
 from changedet.learn.card import make_card
 from changedet.learn.counts import ProbabilityHistogram
@@ -26,6 +26,8 @@ from changedet.learn.oscd import LabelledScene, city_folders, read_city
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
 from changedet.network.package import save_model
+
+_PROTOCOL = "cross-validated over folds of OSCD's training cities, all valid pixels, counts pooled, change class"
 
 Report = Callable[[str], None]
 
@@ -68,6 +70,7 @@ def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report
         Task(model, candidate, fold, config)
         for candidate in config.candidates
         for model in config.models
+        if candidate in config.candidates_of(model)
         for fold in range(len(config.folds))
     ]
     carry_out(every_fold, jobs, report)
@@ -117,7 +120,7 @@ def best_candidate(model: str, config: TrainConfig) -> str:
         pooled = pooled_histogram(model, candidate, config)
         return pooled.counts(pooled.best_threshold()).f1
 
-    return max(config.candidates, key=score)
+    return max(config.candidates_of(model), key=score)
 
 
 def fold_histograms(model: str, candidate: str, config: TrainConfig) -> list[dict[str, ProbabilityHistogram]]:
@@ -144,7 +147,7 @@ def cross_validation(model: str, candidate: str, config: TrainConfig) -> dict[st
     threshold = pooled.best_threshold()
     by_fold = [sum(fold.values(), start=ProbabilityHistogram.empty()) for fold in folds]
     return {
-        "protocol": "cross-validated over folds of OSCD's training cities, all valid pixels, counts pooled, change class",
+        "protocol": _PROTOCOL,
         "threshold": round(threshold, 4),
         "pooled": pooled.counts(threshold).figures(),
         "pooled_at_0.5": pooled.counts(0.5).figures(),
@@ -160,7 +163,7 @@ def _package(task: Task, command: str, report: Report) -> Path:
     cities = list(_load(task.config).values())
     bands = task.config.models[task.model].bands
     network = train_task(task, [_select(scene, bands, task.config) for scene in cities])
-    figures = {name: cross_validation(task.model, name, task.config) for name in task.config.candidates}
+    figures = {name: cross_validation(task.model, name, task.config) for name in task.config.candidates_of(task.model)}
     _write_json(task.config.out / f"{task.model}.json", figures)
     largest = max(cities, key=lambda scene: scene.changed.size)
     example = _select(largest, bands, task.config)

@@ -1,17 +1,19 @@
 """The Onera Satellite Change Detection set (OSCD) in the folder layout of its own download.
 
-Caye Daudt, Le Saux, Boulch, Gousseau, "Urban Change Detection for Multispectral Earth Observation Using Convolutional Neural
-Networks", IGARSS 2018.
+Caye Daudt, Le Saux, Boulch, Gousseau, "Urban Change Detection for Multispectral Earth Observation Using Convolutional
+Neural Networks", IGARSS 2018.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 from changedet.errors import NotFoundError, SceneError
 from changedet.grid import Window
@@ -80,7 +82,10 @@ def read_city(folder: Path, label: Path, bands: tuple[str, ...]) -> LabelledScen
 
 def read_labels(label: Path) -> NDArray[np.bool_]:
     """Return a city's labels, bool (H, W), True = changed; the file has 1 for unchanged and 2 for changed."""
-    with rasterio.open(label) as dataset:
-        values = dataset.read(1)
+    with warnings.catch_warnings():
+        # The set's label files have no georeference: their pixels are those of the before grid, as `read_city` checks.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(label) as dataset:
+            values = dataset.read(1)
     changed: NDArray[np.bool_] = values == _CHANGED
     return changed

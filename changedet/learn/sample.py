@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from changedet.config import NEUTRAL_REFLECTANCE
+from changedet.errors import ConfigError
 from changedet.grid import Window
 from changedet.learn.oscd import LabelledScene
-from changedet.config import NEUTRAL_REFLECTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class ChipSampler:
         batch: chips a batch.
         changed_share: share of the chips that are centred near a changed pixel; the others lie anywhere.
         seed: of all draws.
+
+    Raises:
+        ConfigError: no scene has a valid changed pixel.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class ChipSampler:
         self._changed_share = changed_share
         self._seed = seed
         self._changed = [np.argwhere(scene.changed & scene.valid) for scene in scenes]
+        if not any(len(pixels) for pixels in self._changed):
+            raise ConfigError("no changed pixel in any scene to learn from", expected="labels with change")
         # Small cities have few changed pixels, all much alike; large ones should not drown them. The root is between.
         self._weights_changed = _root_weights([len(pixels) for pixels in self._changed])
         self._weights_all = _root_weights([scene.changed.size for scene in scenes])
@@ -85,7 +91,7 @@ def _root_weights(sizes: Sequence[int]) -> NDArray[np.float64]:
 
 
 def _cut(scene: LabelledScene, window: Window) -> tuple[NDArray[np.generic], ...]:
-    """Return before, after (float32), changed, valid (bool) of a window that may reach outside, where nothing is valid."""
+    """Return before, after (float32), changed, valid (bool) of a window; what lies outside the scene is invalid."""
     bands, height, width = scene.before.shape
     before, after = (np.full((bands, window.height, window.width), NEUTRAL_REFLECTANCE, np.float32) for _ in range(2))
     changed, valid = (np.zeros((window.height, window.width), np.bool_) for _ in range(2))

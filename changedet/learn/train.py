@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,7 +38,7 @@ def train(
 ) -> ChangeNetwork:
     """Train a network, going on from the last checkpoint in `folder` if there is one.
 
-    Every step depends on the seed and its number alone, so an interrupted and resumed training ends in the same weights.
+    Every step depends on the seed and its number alone, so a resumed training ends in the weights of an uninterrupted.
 
     Args:
         scenes: to learn from, in memory.
@@ -56,7 +57,8 @@ def train(
     normalise = LogReflectance()
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+    ema = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]  # torch gives it no types
+    average = AveragedModel(network, multi_avg_fn=ema, use_buffers=True)
     sampler = ChipSampler(
         scenes, size=config.chip_px, batch=config.batch, changed_share=config.changed_share, seed=config.seed
     )
@@ -70,18 +72,16 @@ def train(
             logits = network(normalise(batch.before), normalise(batch.after))
         loss = masked_bce_dice(logits, batch.target, batch.valid, config.positive_weight)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         average.update_parameters(network)
         progress(step, loss.item())
-        _log(folder, step, loss.item(), schedule.get_last_lr()[0])
+        _log(folder, step, loss.item(), float(schedule.get_last_lr()[0]))
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             _save(folder, step + 1, network, average, optimiser)
-    trained = average.module.eval()
-    assert isinstance(trained, ChangeNetwork)
-    return trained
+    return cast(ChangeNetwork, average.module.eval())
 
 
 def uses_bfloat16(precision: str) -> bool:
@@ -136,8 +136,11 @@ def _resume(
             f"the checkpoint {path} does not fit this training ({error})", remedy=f"remove {folder} to start again"
         ) from error
     _load_optimiser(optimiser, _part(tensors, "optimiser."))
-    for _ in range(step):
-        schedule.step()
+    with warnings.catch_warnings():
+        # torch warns of a schedule ahead of its optimiser, whose steps the checkpoint holds.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        for _ in range(step):
+            schedule.step()
     return step
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-import pickle
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from changedet.errors import ModelError
 from changedet.network.base import ChangeNetwork
 from changedet.network.normalise import LogReflectance
+from changedet.network.package import build_network
 
 # Sides (px) of the strips on which a field is sought, the next where it reaches the ends of the one before.
 _STRIPS = (256, 512, 1024, 4096)
 # A map is called unchanged when no more than this share of its 8-bit values differ.
 HALO_TOLERANCE: Final = 1e-4
-_CHILD = "import sys; from changedet.network.field import _run_child; print(_run_child(sys.stdin.buffer))"
+_CHILD = "import sys; from changedet.network.field import _run_child; print(_run_child(sys.argv[1]))"
 
 
 def receptive_field(network: ChangeNetwork, in_channels: int) -> int:
@@ -146,33 +148,36 @@ def _tiled_map8(network: ChangeNetwork, before: Tensor, after: Tensor, *, core: 
     return torch.cat(rows, dim=-2)
 
 
-def measure_memory(network: ChangeNetwork, in_channels: int, size: int = 1024) -> float:
+def measure_memory(architecture: str, arguments: Mapping[str, Any], size: int = 1024) -> float:
     """Return the peak memory (bytes per px) of one chip on the CPU, float32, in eval mode.
 
-    Each of two sizes is run in a process of its own; what they differ by leaves out the libraries and weights.
+    Each of two sizes is run in a process of its own; what they differ by leaves out the libraries and weights. The
+    weights are random, as memory does not depend on them.
 
     Args:
-        network: any change network.
-        in_channels: bands of one date.
+        architecture: key of `changedet.network.package.ARCHITECTURES`.
+        arguments: its keyword arguments, JSON; `in_channels` among them.
         size: side (px) of the larger chip; the other has half. The smaller, the noisier.
     """
-    small, large = _peak_bytes(network, in_channels, size // 2), _peak_bytes(network, in_channels, size)
+    small, large = (_peak_bytes(architecture, arguments, side) for side in (size // 2, size))
     return (large - small) / (size**2 - (size // 2) ** 2)
 
 
-def _peak_bytes(network: ChangeNetwork, in_channels: int, size: int) -> int:
-    task = pickle.dumps((network, in_channels, size))
-    command = [sys.executable, "-c", _CHILD]
-    child = subprocess.run(command, input=task, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own command
+def _peak_bytes(architecture: str, arguments: Mapping[str, Any], size: int) -> int:
+    # Pretrained weights would be fetched for nothing.
+    given = {name: value for name, value in arguments.items() if name != "encoder_weights"}
+    command = [sys.executable, "-c", _CHILD, json.dumps([architecture, given, size])]
+    child = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own command
     return int(child.stdout)
 
 
-def _run_child(task: BinaryIO) -> int:
+def _run_child(task: str) -> int:
     """Do in the child what `_peak_bytes` asks, and return the child's peak resident memory (bytes)."""
-    network, in_channels, size = pickle.load(task)  # noqa: S301 - our parent's bytes, never a file's
-    image = torch.rand(1, in_channels, size, size)
+    architecture, arguments, size = json.loads(task)
+    network = build_network(architecture, arguments).eval()
+    image = torch.rand(1, arguments["in_channels"], size, size)
     with torch.inference_mode():
-        network.float().eval()(image, image.clone())
+        network(image, image.clone())
     status = Path("/proc/self/status")
     if status.exists():
         # getrusage would do, but on Linux a child begins with the peak of its parent there.

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
 
@@ -17,6 +18,7 @@ from changedet.grid import Window, snap
 # A grid that is off by less than this many pixels at its corners is the same grid: the numbers in headers are rounded.
 SAME_GRID_TOLERANCE = 0.01
 
+Floats = NDArray[np.float64]
 Placing = Literal["direct", "warped"]
 
 
@@ -47,13 +49,12 @@ def overlap(before: GeoBox, after: GeoBox) -> GeoBox:
     Raises:
         PairError: the scenes do not overlap.
     """
-    there = after.extent.to_crs(before.crs, resolution=_edge_step(after)).boundingbox
-    cols, rows = zip(
-        *(~before.affine * (x, y) for x in (there.left, there.right) for y in (there.bottom, there.top)), strict=True
-    )
+    there = after.extent.to_crs(str(before.crs), resolution=_edge_step(after)).boundingbox
+    corners = np.array([there.left, there.right] * 2), np.array([there.bottom, there.bottom, there.top, there.top])
+    cols, rows = _transformed(~before.affine, *corners)
     tolerance = SAME_GRID_TOLERANCE
-    row, col = math.floor(min(rows) + tolerance), math.floor(min(cols) + tolerance)
-    stop_row, stop_col = math.ceil(max(rows) - tolerance), math.ceil(max(cols) - tolerance)
+    row, col = (math.floor(axis.min() + tolerance) for axis in (rows, cols))
+    stop_row, stop_col = (math.ceil(axis.max() - tolerance) for axis in (rows, cols))
     height, width = before.shape
     if min(stop_row, height) <= max(row, 0) or min(stop_col, width) <= max(col, 0):
         raise PairError(
@@ -76,7 +77,7 @@ def place(source: GeoBox, target: GeoBox, *, shift: tuple[float, float] = (0.0, 
     if offset is not None:
         return Placement("direct", *offset, target, 1.0, 1.0)
     row, col = shift
-    moved = GeoBox(target.shape, target.affine * Affine.translation(col, row), target.crs)
+    moved = target.translate_pix(col, row)
     return Placement("warped", 0, 0, moved, *_kernel_scale(source, moved))
 
 
@@ -84,16 +85,16 @@ def pixel_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
     """Return the source (row, col) of the target's first pixel, or None where the two are not one lattice of pixels."""
     if source.crs != target.crs:
         return None
-    to_source = ~source.affine * target.affine
     height, width = target.shape
     # All four corners, so that a pixel size that differs a little counts at the far end, where it shows.
-    for col, row in ((0, 0), (width, 0), (0, height), (width, height)):
-        x, y = to_source * (col, row)
-        x0, y0 = to_source * (0, 0)
-        if max(abs(x - x0 - col), abs(y - y0 - row)) > SAME_GRID_TOLERANCE:
-            return None
+    cols, rows = np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height])
+    source_cols, source_rows = _transformed(~source.affine, *_transformed(target.affine, cols, rows))
+    row, col = float(source_rows[0]), float(source_cols[0])
+    off_lattice = np.hypot(source_rows - row - rows, source_cols - col - cols)
+    if off_lattice.max() > SAME_GRID_TOLERANCE:
+        return None
     try:
-        return snap(to_source.f, SAME_GRID_TOLERANCE), snap(to_source.c, SAME_GRID_TOLERANCE)
+        return snap(row, SAME_GRID_TOLERANCE), snap(col, SAME_GRID_TOLERANCE)
     except ConfigError:
         return None
 
@@ -107,13 +108,13 @@ def _kernel_scale(source: GeoBox, target: GeoBox) -> tuple[float, float]:
     height, width = target.shape
     cols = width / 2 + np.array([0.0, 1.0, 0.0])
     rows = height / 2 + np.array([0.0, 0.0, 1.0])
-    x, y = target.affine * (cols, rows)
+    x, y = _transformed(target.affine, cols, rows)
     if source.crs != target.crs:
         x, y = Transformer.from_crs(target.crs, source.crs, always_xy=True).transform(x, y)
-    source_cols, source_rows = ~source.affine * (np.asarray(x), np.asarray(y))
-    per_pixel_x = np.abs(np.diff(source_cols[[0, 1]])) + np.abs(np.diff(source_cols[[0, 2]]))
-    per_pixel_y = np.abs(np.diff(source_rows[[0, 1]])) + np.abs(np.diff(source_rows[[0, 2]]))
-    x_scale, y_scale = (1.0 / max(float(extent[0]), 1e-9) for extent in (per_pixel_x, per_pixel_y))
+    source_cols, source_rows = _transformed(~source.affine, np.asarray(x), np.asarray(y))
+    # The length of both steps together: a turned grid of the same resolution has scale 1 and is not blurred.
+    per_pixel = (np.hypot(*(axis[1:] - axis[0])) for axis in (source_cols, source_rows))
+    x_scale, y_scale = (1.0 / max(float(extent), 1e-9) for extent in per_pixel)
     return (1.0 if x_scale > 0.95 else x_scale), (1.0 if y_scale > 0.95 else y_scale)
 
 
@@ -127,11 +128,16 @@ def ground_resolution(geobox: GeoBox) -> tuple[float, float]:
     return float(metres[1]), float(metres[0])
 
 
-def to_lonlat(geobox: GeoBox, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def to_lonlat(geobox: GeoBox, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:
     """Return WGS 84 longitude and latitude (degrees) of points given in pixels of `geobox`."""
-    x, y = geobox.affine * (np.asarray(cols, dtype=float), np.asarray(rows, dtype=float))
+    x, y = _transformed(geobox.affine, np.asarray(cols, dtype=float), np.asarray(rows, dtype=float))
     lon, lat = Transformer.from_crs(geobox.crs, "EPSG:4326", always_xy=True).transform(x, y)
     return np.asarray(lon), np.asarray(lat)
+
+
+def _transformed(affine: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Apply `affine` to arrays; its own `*` is for single points."""
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def window_of(geobox: GeoBox, part: GeoBox) -> Window:

@@ -57,7 +57,7 @@ def describe(name: str) -> str:
 
 
 def suggest_mapping(names: tuple[str, ...]) -> str:
-    """Return the `--bands` option a user would complete to name the given bands, in file order 1, 2, 3 …"""
+    """Return the `--bands` option a user would complete to name the given bands, in file order 1, 2, 3."""
     return "--bands " + ",".join(f"{_COMMON_OF.get(name, name)}={index}" for index, name in enumerate(names, start=1))
 
 

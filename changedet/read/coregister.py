@@ -1,8 +1,8 @@
 """The residual shift between two dates that should lie on one grid, by phase correlation in several windows.
 
 Guizar-Sicairos, Thurman, Fienup, "Efficient subpixel image registration algorithms", Optics Letters 33 (2008), as
-scikit-image implements it. Windows disagree where the ground changed, where there is only water, and where clouds are, so the
-answer is the median of those windows that agree.
+scikit-image implements it. Windows disagree where the ground changed, where there is only water, and where clouds are,
+so the answer is the median of those windows that agree.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def _shifts_of(chip: Chip) -> list[tuple[float, float]]:
 
 
 def _phase_shift(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
-    shift, _, _ = phase_cross_correlation(before, after, upsample_factor=_UPSAMPLING, normalization=None)
+    shift, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]  # scikit-image has no types
+        before, after, upsample_factor=_UPSAMPLING, normalization=None
+    )
     # scikit-image gives what would bring `after` back; we keep where it is.
     return -float(shift[0]), -float(shift[1])
 
@@ -105,8 +107,8 @@ def _phase_shift(before: NDArray[np.float32], after: NDArray[np.float32]) -> tup
 def _detail(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return log reflectance without its broad variation, faded to zero at the window's edge.
 
-    The logarithm turns another sun into a constant, which the high pass then removes; the fade keeps the window's frame,
-    which lies at the same place at both dates, from being what correlates.
+    The logarithm turns another sun into a constant, which the high pass then removes; the fade keeps the window's
+    frame, which lies at the same place at both dates, from being what correlates.
     """
     log = np.log(np.maximum(image, 0) + 0.02)
     fine: NDArray[np.float32] = gaussian_filter(log, 0.7) - gaussian_filter(log, 6.0)

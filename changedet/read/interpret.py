@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 
 from changedet.errors import SceneError
 from changedet.read.reader import Nodata, Scaling
-from changedet.read.scene import Band, Scene
+from changedet.read.scene import Band, Scene, alpha_bands
 
 # Reflectance over snow, cloud and glint can pass 1, but not by this much.
 _LARGEST_REFLECTANCE = 2.0
@@ -47,10 +47,13 @@ def _largest(band: Band) -> float:
     try:
         with rasterio.open(band.path) as dataset:
             height, width = (min(_SAMPLE_PX, size) for size in dataset.shape)
-            sample = dataset.read(band.index, out_shape=(height, width), masked=True).compressed()
+            sample = dataset.read(band.index, out_shape=(height, width), masked=True)
+            for index in alpha_bands(dataset):
+                sample = np.ma.masked_where(dataset.read(index, out_shape=(height, width)) == 0, sample)
     except RasterioError as error:
         raise SceneError(f"{band.path} is damaged or truncated ({error.__cause__ or error})") from error
-    finite = sample[np.isfinite(sample)]
+    seen = sample.compressed()
+    finite = seen[np.isfinite(seen)]
     return float(np.percentile(finite, 99)) if finite.size else 0.0
 
 
@@ -63,22 +66,23 @@ def nodata_of(scene: Scene, other: Scene, override: float | None = None) -> Noda
         override: the value to use, where the user knows better.
     """
     if override is not None:
-        return _tagged(override, "as asked")
+        return _tagged(override, scene.bands[0].dtype, "as asked")
     own, theirs = scene.bands[0], other.bands[0]
     if own.nodata is not None:
-        return _tagged(own.nodata, "nodata tag")
+        return _tagged(own.nodata, own.dtype, "nodata tag")
     if own.masked:
         return Nodata(None, False, "alpha band or internal mask")
     if theirs.nodata is not None and theirs.dtype == own.dtype:
-        return _tagged(theirs.nodata, "nodata tag of the other date")
+        return _tagged(theirs.nodata, own.dtype, "nodata tag of the other date")
     if own.dtype.startswith("uint"):
         return Nodata(0.0, True, "none declared: 0 in all bands means it")
     return Nodata(None, False, "none declared" + (": NaN means it" if own.dtype.startswith("float") else ""))
 
 
-def _tagged(value: float, why: str) -> Nodata:
+def _tagged(value: float, dtype: str, why: str) -> Nodata:
     if math.isnan(value):
         return Nodata(None, False, f"{why}: NaN")
-    if value == 0:
+    # In floating point an honest 0 is rare, and a NaN beside numbers must stay a missing pixel.
+    if value == 0 and not dtype.startswith("float"):
         return Nodata(0.0, True, f"{why}: 0, where all bands hold it")
     return Nodata(value, False, f"{why}: {value:g}")

@@ -28,8 +28,8 @@ class Chip:
     Attributes:
         before: reflectance, float32 (bands, height, width).
         after: reflectance, float32 (bands, height, width).
-        valid: bool (height, width), True = valid at both dates. Where it is False, both dates hold `NEUTRAL_REFLECTANCE`, so that
-            nothing under nodata can reach a valid output pixel.
+        valid: bool (height, width), True = valid at both dates. Where it is False, both dates hold
+            `NEUTRAL_REFLECTANCE`, so that nothing under nodata can reach a valid output pixel.
         window: the pixels' place on the pair's grid; it may reach outside, where nothing is valid.
     """
 
@@ -214,7 +214,7 @@ def crop(geobox: GeoBox, bounds: tuple[float, float, float, float]) -> GeoBox:
         PairError: the bounds lie outside.
     """
     left, bottom, right, top = bounds
-    area = GeoBox.from_bbox((left, bottom, right, top), geobox.crs, shape=(1, 1))
+    area = GeoBox.from_bbox((left, bottom, right, top), geobox.crs, shape=(1, 1), tight=True)
     try:
         return overlap(geobox, area)
     except PairError as error:

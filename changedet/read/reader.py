@@ -1,9 +1,9 @@
 """Pixels of a scene on the pair's grid, as reflectance, NaN where invalid.
 
-One rule serves every kind of validity. Each band is read as float32 and NaN stands for 'no pixel': outside the file, at its nodata
-value, where its alpha or internal mask says so, and where the stored value is not finite. Warped reading keeps to the same
-rule because the warp writes float32 with NaN as its own nodata: without that, a WarpedVRT calls what lies outside the source
-valid, and the zeros under an internal mask too.
+One rule serves every kind of validity. Each band is read as float32 and NaN stands for 'no pixel': outside the file, at
+its nodata value, where its alpha or internal mask says so, and where the stored value is not finite. Warped reading
+keeps to the same rule because the warp writes float32 with NaN as its own nodata: without that, a WarpedVRT calls what
+lies outside the source valid, and the zeros under an internal mask too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rasterio.windows import Window as RasterioWindow
 from changedet.errors import SceneError
 from changedet.grid import Window
 from changedet.read.align import Placement, place
-from changedet.read.scene import Band, Scene
+from changedet.read.scene import Band, Scene, alpha_bands
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -47,7 +47,8 @@ class Scaling:
 class Nodata:
     """What marks a pixel without data, beside masks and NaN; `value` None means nothing does.
 
-    `all_bands`: the value is 0 and marks a pixel only where every band of a file holds it. A single band at 0 is deep water or shadow.
+    `all_bands`: the value is 0 and marks a pixel only where every band of a file holds it. A single band at 0 is deep
+    water or shadow.
     """
 
     value: float | None
@@ -129,7 +130,8 @@ class SceneReader:
         """Return valid (height, width); with zero-in-all-bands nodata, put the honest zeros back into `stored`."""
         missing = ~np.isfinite(stored)
         if not self._nodata.all_bands:
-            return ~missing.any(axis=0)
+            complete: Bools = ~np.any(missing, axis=0)
+            return complete
         absent = np.zeros(stored.shape[1:], dtype=np.bool_)
         for grid in self._grids():
             absent |= missing[grid].all(axis=0)
@@ -191,11 +193,19 @@ class _OpenFile:
         part = raw.astype(np.float32)
         if self._nodata is not None:
             part[raw == self._nodata] = np.nan
-        if any(MaskFlags.per_dataset in flags for flags in self._dataset.mask_flag_enums):
-            part[:, self._dataset.dataset_mask(window=_rasterio_window(inside)) == 0] = np.nan
+        part[:, self._hidden(inside)] = np.nan
         rows, cols = inside.relative_to(source).slices
         values[:, rows, cols] = part
         return values
+
+    def _hidden(self, window: Window) -> Bools:
+        """Return where a mask or an alpha band of the file hides its pixels, bool (height, width), True = hidden."""
+        hidden = np.zeros((window.height, window.width), dtype=np.bool_)
+        if any(MaskFlags.per_dataset in flags for flags in self._dataset.mask_flag_enums):
+            hidden |= self._dataset.dataset_mask(window=_rasterio_window(window)) == 0
+        for index in alpha_bands(self._dataset):
+            hidden |= self._dataset.read(index, window=_rasterio_window(window)) == 0
+        return hidden
 
 
 def _warp(
@@ -218,6 +228,7 @@ def _warp(
         tolerance=1e-6,
         warp_mem_limit=64,  # MB
         INIT_DEST="NaN",
+        SRC_ALPHA_MAX=1,  # every alpha but 0 is fully valid; GDAL drops 255 in a 16-bit band as all but transparent
         UNIFIED_SRC_NODATA="NO",  # each band's own nodata; which pixels that makes invalid is decided in one place
         XSCALE=placement.x_scale,
         YSCALE=placement.y_scale,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from changedet.errors import NotFoundError, PairError, SceneError
@@ -121,12 +121,12 @@ def _bands_of_folder(folder: Path) -> tuple[Band, ...]:
         name = names.in_file_name(file.stem)
         if file.suffix.lower() not in RASTER_SUFFIXES or name is None:
             continue
-        (band, *others), _ = _bands_of_file(str(file), {name: 1})
+        (band, *others), _ = _bands_of_file(str(file), None)
         if others:
             raise SceneError(f"{file} has {len(others) + 1} bands", expected="one band a file in a folder scene")
         # The same band may lie there at 10, 20 and 60 m, as in Sentinel-2 L2A products: take the finest.
         if name not in finest or band.pixel_area < finest[name].pixel_area:
-            finest[name] = band
+            finest[name] = replace(band, name=name)
     if not finest:
         raise SceneError(
             f"no band files in the folder {folder}",
@@ -169,12 +169,17 @@ def _describe(dataset: rasterio.DatasetReader, path: str, mapping: Mapping[str, 
             geobox=geobox,
             dtype=dataset.dtypes[index - 1],
             nodata=dataset.nodatavals[index - 1],
-            masked=MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1],
+            masked=MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] or bool(alpha_bands(dataset)),
             scale=dataset.scales[index - 1],
             offset=dataset.offsets[index - 1],
         )
         for index, label in labels.items()
     )
+
+
+def alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
+    """Return the 1-based numbers of alpha bands. GDAL's own mask knows them only in files of two or four bands."""
+    return [index for index, colour in enumerate(dataset.colorinterp, start=1) if colour is ColorInterp.alpha]
 
 
 def _labels(dataset: rasterio.DatasetReader, mapping: Mapping[str, int] | None, path: str) -> dict[int, str]:
@@ -188,10 +193,11 @@ def _labels(dataset: rasterio.DatasetReader, mapping: Mapping[str, int] | None, 
     chosen = by_description if any(by_description) else by_colour
     if len(set(filter(None, chosen))) < len(list(filter(None, chosen))):
         chosen = [None] * dataset.count  # two bands of one name: the names cannot be trusted
+    # GDAL calls the fourth band of 8 bits alpha unless told: a band that says which one it is, is that band.
     return {
         index: name or str(index)
         for index, (name, colour) in enumerate(zip(chosen, colours, strict=True), start=1)
-        if colour != "alpha"
+        if name or colour != "alpha"
     }
 
 

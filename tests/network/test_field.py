@@ -146,5 +146,5 @@ def test_halo_refusals(side: int, core: int, message: str) -> None:
 
 def test_memory_is_that_of_the_live_tensors() -> None:
     """FC-EF's widest moment, the last skip concatenated, is within a few times its 96 bytes a pixel at width 8."""
-    measured = measure_memory(FCEF(2, width=8), 2, size=768)
+    measured = measure_memory("fc_ef", {"in_channels": 2, "width": 8}, size=768)
     assert 96 < measured < 960

@@ -1,0 +1,113 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+
+from changedet.config import RunConfig
+from changedet.detect import choose
+from changedet.detect.choose import check_resolution, choose_model
+from changedet.errors import ModelError, PairError
+from changedet.network.card import Card
+from changedet.network.shipped import read_card, shipped_models
+from changedet.read.pair import RasterPair, open_pair
+from changedet.read.scene import Band, Scene
+from tests.data import geobox, write_raster
+from tests.pairs import RGBN, tiny_model
+
+Opener = Callable[[float], RasterPair]
+TWELVE = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+
+
+def _scenes(*names: str) -> tuple[Scene, Scene]:
+    bands = tuple(
+        Band(name, "x.tif", index, geobox(8, 8), "uint16", 0.0, masked=False, scale=1.0, offset=0.0)
+        for index, name in enumerate(names, start=1)
+    )
+    return Scene("before.tif", bands), Scene("after.tif", bands)
+
+
+def test_the_twelve_band_model_is_chosen_where_all_its_bands_are_there() -> None:
+    assert choose_model(_scenes(*TWELVE, "B10"), RunConfig()) == "s2-urban"
+
+
+@pytest.mark.parametrize("names", [RGBN, ("B02", "B03", "B04", "B08"), TWELVE[:-1]])
+def test_the_four_band_model_is_chosen_where_one_of_the_twelve_is_missing(names: tuple[str, ...]) -> None:
+    assert choose_model(_scenes(*names), RunConfig()) == "s2-urban-rgbn"
+
+
+def test_a_band_that_only_one_date_has_does_not_count() -> None:
+    scenes = _scenes(*TWELVE)[0], _scenes(*RGBN)[1]
+    assert choose_model(scenes, RunConfig()) == "s2-urban-rgbn"
+
+
+def test_where_nothing_fits_the_missing_bands_and_a_mapping_are_told() -> None:
+    with pytest.raises(PairError, match=r"misses B08 \(nir\)\n.*\n.*--bands red=1,green=2,blue=3,nir=4"):
+        choose_model(_scenes("B04", "B03", "B02"), RunConfig())
+
+
+def test_the_model_asked_for_is_taken(tmp_path: Path) -> None:
+    path = str(tiny_model(tmp_path / "mine.safetensors"))
+    assert choose_model(_scenes(*TWELVE), RunConfig(model=path, free_only=True)) == path
+
+
+def test_a_model_that_is_not_free_is_refused_by_free_only() -> None:
+    with pytest.raises(ModelError, match=r"s2-urban is under CC-BY-NC-SA-4\.0, not free for commercial use"):
+        choose_model(_scenes(*TWELVE), RunConfig(model="s2-urban", free_only=True))
+
+
+def test_free_only_without_a_model_says_that_none_is_free() -> None:
+    assert not any(read_card(path).commercial_use for path in shipped_models().values())
+    with pytest.raises(ModelError, match=r"none of the shipped models is free[\s\S]*--model FILE"):
+        choose_model(_scenes(*TWELVE), RunConfig(free_only=True))
+
+
+def test_an_installation_without_models_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "shipped_models", dict)
+    with pytest.raises(ModelError, match="no model came with this installation"):
+        choose_model(_scenes(*TWELVE), RunConfig())
+
+
+@pytest.fixture
+def pair_of(tmp_path: Path) -> Iterator[Opener]:
+    opened: list[RasterPair] = []
+
+    def _open(pixel: float) -> RasterPair:
+        transform = Affine(pixel, 0, 500_000, 0, -pixel, 5_600_000)
+        paths = [
+            write_raster(tmp_path / f"{role}.tif", np.ones((1, 8, 8), np.uint16), names=["B04"], transform=transform)
+            for role in ("before", "after")
+        ]
+        opened.append(open_pair(*paths))
+        return opened[-1]
+
+    yield _open
+    for pair in opened:
+        pair.__exit__(None, None, None)
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Card:
+    return read_card(tiny_model(tmp_path / "ten_metres.safetensors"))
+
+
+@pytest.mark.parametrize("pixel", [7, 10, 14.9])
+def test_a_near_resolution_says_nothing(pixel: float, pair_of: Opener, card: Card) -> None:
+    assert check_resolution(pair_of(pixel), card, RunConfig()) is None
+
+
+@pytest.mark.parametrize("pixel", [3.34, 6, 16, 30])
+def test_a_resolution_over_one_and_a_half_times_off_is_warned_of(pixel: float, pair_of: Opener, card: Card) -> None:
+    warning = check_resolution(pair_of(pixel), card, RunConfig())
+    assert warning is not None
+    assert "learned from 10 m: expect a poorer map" in warning
+
+
+@pytest.mark.parametrize("pixel", [1, 31])
+def test_a_resolution_over_three_times_off_is_refused_unless_told_otherwise(
+    pixel: float, pair_of: Opener, card: Card
+) -> None:
+    with pytest.raises(PairError, match=r"3\.33 to 30 m[\s\S]*--any-resolution"):
+        check_resolution(pair_of(pixel), card, RunConfig())
+    assert check_resolution(pair_of(pixel), card, RunConfig(any_resolution=True)) is not None

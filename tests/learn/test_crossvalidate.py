@@ -1,0 +1,152 @@
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from changedet.config import Candidate, ModelPlan, TrainConfig
+from changedet.errors import ConfigError
+from changedet.learn import card
+from changedet.learn.counts import ProbabilityHistogram
+from changedet.learn.crossvalidate import Task, best_candidate, train_models
+from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.oscd import LabelledScene, city_folders, read_city
+from changedet.network.base import ChangeNetwork
+from changedet.network.package import build_network, load_model
+
+BANDS = ("B02", "B03", "B04", "B08")
+_CITIES = ("a", "b", "c")
+_SIZE = 160  # px, large enough for a halo to be measured
+MakeOscd = Callable[..., Path]
+MakeConfig = Callable[..., TrainConfig]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    config: TrainConfig
+    model: Path
+    lines: list[str]
+    scenes: dict[str, LabelledScene]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_unmeasured() -> Iterator[None]:
+    """Measuring memory starts two processes; it has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card, "measure_memory", lambda architecture, arguments: 500.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_oscd: MakeOscd, make_config: MakeConfig) -> _Trained:
+    root = tmp_path_factory.mktemp("learn")
+    config = make_config(data=make_oscd(root / "oscd", _CITIES, _SIZE), out=root / "runs", folds=[["a"], ["b", "c"]])
+    lines: list[str] = []
+    (model,) = train_models(config, jobs=1, command="changedet train it", report=lines.append)
+    scenes = {name: read_city(*folder, BANDS) for name, folder in city_folders(config.data).items()}
+    return _Trained(config, model, lines, scenes)
+
+
+def _recomputed(trained: _Trained, candidate: str) -> ProbabilityHistogram:
+    """Score the networks in the folds' checkpoints again, loaded by hand."""
+    total = ProbabilityHistogram.empty()
+    for fold, cities in enumerate(trained.config.folds):
+        network = _loaded(trained, Task("tiny", candidate, fold, trained.config))
+        total = sum((evaluate_scene(network, trained.scenes[city]) for city in cities), start=total)
+    return total
+
+
+def _loaded(trained: _Trained, task: Task) -> ChangeNetwork:
+    """Load the averaged weights in a finished task's checkpoint, as float16 holds them."""
+    candidate, prefix = trained.config.candidates[task.candidate], "average.module."
+    network = build_network(candidate.architecture, {"in_channels": len(BANDS), **candidate.arguments})
+    saved = load_file(task.folder / "checkpoint.safetensors")
+    network.load_state_dict({n.removeprefix(prefix): v for n, v in saved.items() if n.startswith(prefix)})
+    return network.half().float().eval()
+
+
+@pytest.mark.parametrize("candidate", ["diff", "early"])
+def test_stated_figures_are_those_of_the_folds_networks(trained: _Trained, candidate: str) -> None:
+    stated = json.loads((trained.config.out / "tiny.json").read_text())[candidate]
+    pooled = _recomputed(trained, candidate)
+    best = pooled.best_threshold()
+    assert stated["threshold"] == round(best, 4)
+    assert stated["pooled"] == pooled.counts(best).figures()
+    assert stated["pooled_at_0.5"] == pooled.counts(0.5).figures()
+    assert [fold["cities"] for fold in stated["folds"]] == [["a"], ["b", "c"]]
+    assert sum(fold["tp"] for fold in stated["folds"]) == stated["pooled"]["tp"]
+    assert sum(city["fp"] for city in stated["cities"].values()) == stated["pooled"]["fp"]
+    assert sum(stated["pooled"][name] for name in ("tp", "fp", "fn", "tn")) == len(_CITIES) * _SIZE**2
+
+
+def test_the_best_candidate_is_shipped_with_its_card(trained: _Trained) -> None:
+    model, every = load_model(trained.model), json.loads((trained.config.out / "tiny.json").read_text())
+    best = max(every, key=lambda name: every[name]["pooled"]["f1"])
+    assert model.card.figures == every[best]
+    assert model.card.threshold == every[best]["threshold"]
+    assert model.card.architecture == {"diff": "fc_siam_diff", "early": "fc_ef"}[best]
+    assert (model.card.name, model.card.bands, model.card.command) == ("tiny", BANDS, "changedet train it")
+    assert len(trained.lines) == 2 * 2 + 1 + 1
+
+
+def test_the_model_file_holds_the_network_trained_on_all_cities(trained: _Trained) -> None:
+    network = _loaded(trained, Task("tiny", best_candidate("tiny", trained.config), None, trained.config))
+    loaded = load_model(trained.model).network.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
+
+
+def test_a_second_call_trains_nothing(trained: _Trained) -> None:
+    def stamps() -> dict[Path, int]:
+        kept = ("checkpoint.safetensors", "log.csv", "result.json")
+        return {path: path.stat().st_mtime_ns for path in trained.config.out.rglob("*") if path.name in kept}
+
+    before, weights, lines = stamps(), load_model(trained.model).network.state_dict(), []
+    (model,) = train_models(trained.config, jobs=1, command="changedet train it", report=lines.append)
+    assert len(before) == 3 * (2 * 2 + 1)
+    assert stamps() == before
+    assert len(lines) == 1
+    assert all(torch.equal(value, weights[name]) for name, value in load_model(model).network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "folds", [[["a"], ["b"]], [["a", "b"], ["b", "c"]], [["a"], ["b", "c", "d"]]], ids=["too few", "twice", "unknown"]
+)
+def test_refuses_folds_that_are_no_partition(
+    folds: list[list[str]], tmp_path: Path, make_oscd: MakeOscd, make_config: MakeConfig
+) -> None:
+    config = make_config(data=make_oscd(tmp_path / "oscd", _CITIES, 32), out=tmp_path / "runs", folds=folds)
+    with pytest.raises(ConfigError, match=r"(?s)folds of .*expected: each city once: a, b, c"):
+        train_models(config, jobs=1, command="", report=print)
+    assert not config.out.exists()
+
+
+def _write_result(task: Task, right: int) -> None:
+    """Leave the result of a training whose network finds `right` of ten changed pixels."""
+    changed, unchanged = [0] * 255, [0] * 255
+    changed[254], changed[0], unchanged[0] = right, 10 - right, 90
+    record = {"cities": {city: {"changed": changed, "unchanged": unchanged} for city in task.held_out}}
+    task.folder.mkdir(parents=True)
+    (task.folder / "result.json").write_text(json.dumps(record))
+
+
+def test_only_a_models_own_candidates_compete(tmp_path: Path, make_config: MakeConfig) -> None:
+    candidates = {name: Candidate(architecture="fc_ef") for name in ("poor", "fair", "good")}
+    plans = {
+        "all": ModelPlan(summary="", bands=BANDS),
+        "some": ModelPlan(summary="", bands=BANDS, candidates=("poor", "fair")),
+    }
+    config = make_config(out=tmp_path, candidates=candidates, models=plans)
+    for model in plans:
+        for name, right in zip(candidates, (2, 5, 8), strict=True):
+            for fold in range(2):
+                _write_result(Task(model, name, fold, config), right)
+    assert {model: best_candidate(model, config) for model in plans} == {"all": "good", "some": "fair"}
+
+
+def test_refuses_a_model_with_an_unknown_candidate(make_config: MakeConfig) -> None:
+    plan = ModelPlan(summary="", bands=BANDS, candidates=("diff", "late"))
+    with pytest.raises(ValueError, match="'late' is none of diff, early"):
+        make_config(models={"tiny": plan})

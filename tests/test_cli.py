@@ -1,0 +1,147 @@
+"""The command as a user meets it: what it prints and what it writes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+
+from tests.commands import RESULTS, assert_refused, call, names_in
+from tests.data import write_raster
+from tests.pairs import ROOT, SAMPLE, crop_sample, tiny_model
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return crop_sample(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+def _loaded_by(code: str) -> set[str]:
+    """Return which of the heavy libraries are loaded once `code` has run in an interpreter of its own."""
+    heavy = "{'torch', 'geopandas', 'rasterio', 'segmentation_models_pytorch', 'pyogrio', 'scipy'}"
+    code += f"\nimport sys, json; print(json.dumps(sorted({heavy} & set(sys.modules))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import changedet",
+        "from changedet.cli import cli\ncli(['--help'], standalone_mode=False)",
+        "from changedet.cli import cli\ncli(['run', '--help'], standalone_mode=False)",
+        "from changedet.cli import cli\ncli(['models'], standalone_mode=False)",
+    ],
+)
+def test_heavy_libraries_wait_until_they_are_needed(code: str) -> None:
+    assert _loaded_by(code) & {"torch", "geopandas", "segmentation_models_pytorch"} == set()
+
+
+def test_inspect_does_without_torch() -> None:
+    paths = [str(SAMPLE / "before.tif"), str(SAMPLE / "after.tif")]
+    assert "torch" not in _loaded_by(
+        f"from changedet.cli import cli\ncli(['inspect', *{paths}], standalone_mode=False)"
+    )
+
+
+def test_run_prints_what_it_found_and_where(pair: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
+    result = call("run", *pair, "-o", tmp_path / "out", "--model", model, "--threshold", "0.45")
+    assert result.exit_code == 0, result.output
+    assert names_in(tmp_path / "out") == RESULTS
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert f"{record['areas']['polygons']} changes" in result.stdout
+    assert f"written to {tmp_path / 'out'}" in result.stdout
+
+
+def test_quiet_says_nothing(pair: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
+    result = call("--quiet", "run", *pair, "-o", tmp_path / "out", "--model", model)
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_the_licence_of_a_model_that_is_not_free_is_told(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = call("run", *pair, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "s2-urban-rgbn is under CC-BY-NC-SA-4.0: not for commercial use" in result.stderr
+
+
+def test_inspect_prints_both_dates_and_what_would_be_done() -> None:
+    result = call("inspect", SAMPLE / "before.tif", SAMPLE / "after.tif")
+    assert result.exit_code == 0, result.output
+    for said in ("2017-06-17", "2018-10-05", "residual shift", "used as it is", "model s2-urban-rgbn would be used"):
+        assert said in result.stdout
+
+
+def test_inspect_as_json_is_json() -> None:
+    result = call("inspect", "--json", SAMPLE / "before.tif", SAMPLE / "after.tif")
+    report = json.loads(result.stdout)
+    assert (report["before"]["date"], report["size"]) == ("2017-06-17", [448, 512])
+
+
+def test_models_lists_the_shipped_ones() -> None:
+    for command in (("models",), ("models", "list")):
+        result = call(*command)
+        assert result.exit_code == 0, result.output
+        assert "s2-urban-rgbn" in result.stdout
+        assert "CC-BY-NC-SA-4.0" in result.stdout
+
+
+def test_models_show_prints_the_whole_card() -> None:
+    card = json.loads(call("models", "show", "s2-urban").stdout)
+    assert (card["name"], card["tiling"], len(card["bands"])) == ("s2-urban", "exact", 12)
+
+
+def test_models_show_refuses_what_is_no_model(tmp_path: Path) -> None:
+    assert_refused(call("models", "show", SAMPLE / "after.tif"), tmp_path / "out", 6, "is not a safetensors file")
+
+
+@pytest.fixture
+def change_mask(tmp_path: Path) -> Path:
+    mask = np.zeros((60, 50), np.uint8)
+    mask[5:15, 5:25], mask[30:32, 30:32], mask[50:] = 1, 1, 255
+    return write_raster(tmp_path / "mask.tif", mask, nodata=255)
+
+
+def test_vectorize_alone_gives_the_polygons_of_a_mask(change_mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "changes.gpkg"
+    result = call("vectorize", change_mask, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "2 changes written to" in result.stdout
+    assert sorted(gpd.read_file(out, layer="changes").area) == [400, 20_000]
+
+
+def test_vectorize_keeps_to_min_area_and_to_files_that_exist(change_mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "changes.gpkg"
+    out.write_text("mine")
+    refused = call("vectorize", change_mask, "-o", out, "--min-area", 1000)
+    assert (refused.exit_code, out.read_text()) == (7, "mine")
+    assert call("vectorize", change_mask, "-o", out, "--min-area", 1000, "--overwrite").exit_code == 0
+    assert len(gpd.read_file(out, layer="changes")) == 1
+
+
+def test_vectorize_refuses_another_format(change_mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "changes.kml"
+    assert_refused(call("vectorize", change_mask, "-o", out), out, 2, "expected: a GeoPackage, *.gpkg")
+
+
+def test_a_pipeline_file_does_what_the_command_does(
+    pair: tuple[Path, Path], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = (f"run.before={pair[0]}", f"run.after={pair[1]}", "run.out=by_file", f"run.model={model}")
+    settings = (part for change in changes for part in ("--set", change))
+    result = call("pipeline", ROOT / "pipelines" / "01_two_geotiffs.yaml", *settings)
+    assert result.exit_code == 0, result.output
+    assert names_in(tmp_path / "by_file") == RESULTS
+
+
+def test_train_refuses_a_file_without_a_training(tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_text("run:\n  before: a.tif\n  after: b.tif\n  out: out\n")
+    assert_refused(call("train", tmp_path / "file.yaml"), tmp_path / "out", 2, "has no block train")
