@@ -18,16 +18,14 @@ SCENE = box(0, 0, 5120, 4480)
 
 # (before, after) of a field, and how often; a season, not a change.
 CROPS = {
-    ("cereal", "stubble"): 3,
-    ("cereal", "soil"): 3,
-    ("ripe", "seedlings"): 3,
-    ("ripe", "dark soil"): 2,
-    ("seedlings", "maize"): 3,
-    ("dark soil", "maize"): 1,
-    ("maize", "soil"): 1,
-    ("soil", "ripe"): 1,
+    ("meadow", "meadow"): 5,
     ("meadow", "dry meadow"): 4,
-    ("meadow", "meadow"): 2,
+    ("maize", "maize"): 3,
+    ("ripe", "stubble"): 3,
+    ("soil", "dark soil"): 2,
+    ("seedlings", "maize"): 2,
+    ("soil", "seedlings"): 2,
+    ("ripe", "seedlings"): 1,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
 
 from tests.commands import MAIN, RESULTS, assert_refused, call, names_in
@@ -39,9 +40,9 @@ def _no_raster(folder: Path) -> Path:
     return path
 
 
-def _truncated(folder: Path) -> Path:
-    path = folder / "truncated.tif"
-    data = (SAMPLE / "after.tif").read_bytes()
+def _without_its_directory(folder: Path) -> Path:
+    path = folder / "cut.tif"
+    data = (SAMPLE / "after.tif").read_bytes()  # where GDAL compresses, it writes the directory last
     path.write_bytes(data[: len(data) * 2 // 3])
     return path
 
@@ -50,6 +51,13 @@ def _image(folder: Path, *, bands: NDArray[np.uint16] | None = None, **changes: 
     if bands is None:
         bands = np.repeat((texture(96, 80) * 10_000).astype(np.uint16)[None], 4, axis=0)
     return write_raster(folder / "image.tif", bands, **{"names": RGBN, "crs": "EPSG:32631", **changes})
+
+
+def _without_its_last_rows(folder: Path) -> Path:
+    path = folder / "rows.tif"
+    rasterio.shutil.copy(SAMPLE / "after.tif", path, driver="COG")  # which has its directory first
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    return path
 
 
 def _no_crs(folder: Path) -> Path:
@@ -70,7 +78,8 @@ def _nothing_valid(folder: Path) -> Path:
     [
         (_missing, 3, "nowhere.tif does not exist"),
         (_no_raster, 4, "letter.tif cannot be opened as a raster"),
-        (_truncated, 4, "is damaged or truncated"),
+        (_without_its_directory, 4, "cut.tif cannot be opened as a raster"),
+        (_without_its_last_rows, 4, "rows.tif is damaged or truncated"),
         (_no_crs, 4, "image.tif has no coordinate reference system"),
         (_elsewhere, 5, "the scenes do not overlap"),
         (_nothing_valid, 5, "no pixel is valid at both dates"),
