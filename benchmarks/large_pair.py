@@ -2,8 +2,9 @@
 
     python -m benchmarks.large_pair --size 20000 --folder /tmp/large
 
-The pair repeats sample_data (red, green, blue) until it fills the size; the model is the shipped four-band one without its
-near-infrared filters, saved beside the pair, as no three-band model is shipped. Prints JSON: seconds and peak resident bytes.
+The pair repeats sample_data (red, green, blue) until it fills the size; the model is the shipped four-band one without
+its near-infrared filters, saved beside the pair, as no three-band model is shipped. Prints JSON: seconds and peak
+resident bytes.
 """
 
 from __future__ import annotations
