@@ -1,3 +1,8 @@
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -9,3 +14,18 @@ settings.load_profile("changedet")
 def pytest_configure(config: pytest.Config) -> None:
     """Leave slow tests out unless `-m` says otherwise."""
     config.option.markexpr = config.option.markexpr or "not slow"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own with room for 2 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.name != "posix" or os.getuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no small disk could be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

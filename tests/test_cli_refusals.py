@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,21 +136,6 @@ def test_an_output_folder_in_use_is_refused(pair: tuple[Path, Path], model: Path
     assert result.exit_code == 7
     assert "--overwrite to replace" in result.stderr
     assert names_in(tmp_path) == {"before.tif", "after.tif"}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of its own with room for 2 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.name != "posix" or os.getuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no small disk could be mounted: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("room", [0, 150_000, 350_000, 600_000])
