@@ -129,14 +129,7 @@ def _plan(pair: RasterPair, detector: NetworkDetector, config: RunConfig) -> Chi
             expected="a model whose card says tiling: exact",
         )
     halo = {"default": detector.halo, "exact": detector.field}.get(config.halo, config.halo)  # type: ignore[arg-type]  # an int is no key, and so itself
-    return plan_within(
-        height,
-        width,
-        detector,
-        halo=int(halo),
-        max_memory=config.max_memory,
-        bytes_per_px=detector.card.memory_bytes_per_px,
-    )
+    return plan_within(height, width, detector, halo=int(halo), max_memory=config.max_memory)
 
 
 def _tags(scenes: tuple[Scene, Scene], detector: NetworkDetector, threshold: float) -> dict[str, str]:

@@ -1,61 +1,111 @@
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from changedet.detect.budget import BASE_BYTES, READING_BYTES, plan_within
-from changedet.detect.detector import NetworkDetector
+from changedet.detect.budget import READING_BYTES, plan_within
 from changedet.errors import ConfigError
-from changedet.network.package import load_model
-from tests.pairs import tiny_model
-
-BYTES_PER_PX = 800.0
-PER_PX = BYTES_PER_PX + 4 * READING_BYTES
+from changedet.grid import ChipPlan
+from tests.data import write_raster
+from tests.pairs import RGBN, SAMPLE
 
 
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> NetworkDetector:
-    return NetworkDetector(load_model(tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")), "cpu")
+@dataclass(frozen=True)
+class Hungry:
+    """A detector of which only the appetite matters."""
+
+    bands: tuple[str, ...] = RGBN
+    classes: int = 1
+    stride: int = 16
+    halo: int = 64
+    field: int = 106
+    tiling: Any = "exact"
+    base_bytes: int = 1_000_000_000
+    bytes_per_px: float = 800.0
+
+    def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise AssertionError("a plan needs no answer")
 
 
-def _plan(detector: NetworkDetector, **changes: Any) -> Any:
-    arguments = {"halo": 64, "max_memory": 2 * 10**9, "bytes_per_px": BYTES_PER_PX}
-    return plan_within(5000, 4000, detector, **{**arguments, **changes})
+DETECTOR = Hungry()
+PER_PX = DETECTOR.bytes_per_px + 4 * READING_BYTES
+
+
+def _plan(**changes: Any) -> ChipPlan:
+    return plan_within(5000, 4000, DETECTOR, **{"halo": 64, "max_memory": 2 * 10**9, **changes})
 
 
 @given(max_memory=st.integers(min_value=1_050_000_000, max_value=64 * 10**9))
-def test_a_chip_takes_no_more_than_its_share_and_all_of_it(detector: NetworkDetector, max_memory: int) -> None:
-    side = _plan(detector, max_memory=max_memory).chip_height
-    assert BASE_BYTES + PER_PX * side**2 <= max_memory
-    assert side == 2048 or BASE_BYTES + PER_PX * (side + detector.stride) ** 2 > max_memory
+def test_a_chip_takes_no_more_than_its_share_and_all_of_it(max_memory: int) -> None:
+    side = _plan(max_memory=max_memory).chip_height
+    assert DETECTOR.base_bytes + PER_PX * side**2 <= max_memory
+    assert side == 2048 or DETECTOR.base_bytes + PER_PX * (side + DETECTOR.stride) ** 2 > max_memory
 
 
-def test_the_halo_is_rounded_up_to_the_stride(detector: NetworkDetector) -> None:
-    assert _plan(detector, halo=50).halo == 64
+def test_the_halo_is_rounded_up_to_the_stride() -> None:
+    assert _plan(halo=50).halo == 64
 
 
-def test_a_halo_of_none_is_none(detector: NetworkDetector) -> None:
-    assert _plan(detector, halo=0).halo == 0
+def test_a_halo_of_none_is_none() -> None:
+    assert _plan(halo=0).halo == 0
 
 
-@pytest.mark.parametrize("max_memory", [BASE_BYTES // 2, BASE_BYTES, BASE_BYTES + 10_000_000])
-def test_too_little_memory_for_a_chip_is_refused_with_what_would_do(detector: NetworkDetector, max_memory: int) -> None:
+@pytest.mark.parametrize("over_base", [-500_000_000, 0, 10_000_000])
+def test_too_little_memory_for_a_chip_is_refused_with_what_would_do(over_base: int) -> None:
     with pytest.raises(ConfigError, match=r"too little for a chip with a halo of 64 px[\s\S]*at least 1\.02 GB"):
-        _plan(detector, max_memory=max_memory)
-    assert _plan(detector, max_memory=1_020_000_000).chip_height == 144
+        _plan(max_memory=DETECTOR.base_bytes + over_base)
+    assert _plan(max_memory=1_020_000_000).chip_height == 144
 
 
-def test_a_raster_smaller_than_a_chip_with_its_halo_needs_memory_for_itself_only(detector: NetworkDetector) -> None:
-    plan = plan_within(90, 70, detector, halo=64, max_memory=1_012_000_000, bytes_per_px=BYTES_PER_PX)
+def test_a_raster_smaller_than_a_chip_with_its_halo_needs_memory_for_itself_only() -> None:
+    plan = plan_within(90, 70, DETECTOR, halo=64, max_memory=1_012_000_000)
     assert (plan.chip_height, plan.chip_width, len(plan.chips)) == (96, 80, 1)
 
 
-def test_the_plan_does_not_depend_on_the_machine(detector: NetworkDetector, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = _plan(detector)
+def test_the_plan_does_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = _plan()
     monkeypatch.setattr(os, "cpu_count", lambda: 96)
     monkeypatch.setattr(os, "sysconf", lambda name: 2**40)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: "MemAvailable: 1 kB")
-    assert _plan(detector) == here
+    assert _plan() == here
+
+
+# The peak of the process itself: getrusage would tell that of its parent too.
+_RUN = """
+import re, sys
+from pathlib import Path
+from changedet.detect.run import run
+before, after, out, max_memory = sys.argv[1:]
+result = run(before, after, out, model="s2-urban-rgbn", max_memory=max_memory, device="cpu")
+peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(result.record["chips"]["chip_width"], peak)
+"""
+
+
+def _repeated(folder: Path, name: str, *, height: int, width: int) -> Path:
+    """Write the sample scene again and again until it fills the size, and return the file's path."""
+    with rasterio.open(SAMPLE / name) as sample:
+        tile, nodata = sample.read(), sample.nodata
+    times = (1, -(-height // tile.shape[1]), -(-width // tile.shape[2]))
+    pixels = np.tile(tile, times)[:, :height, :width]
+    return write_raster(folder / name, pixels, names=RGBN, nodata=nodata, tiled=True, blockxsize=256, blockysize=256)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read where Linux tells it")
+def test_a_run_stays_below_max_memory_and_makes_use_of_it(tmp_path: Path) -> None:
+    scenes = [_repeated(tmp_path, name, height=640, width=1040) for name in ("before.tif", "after.tif")]
+    max_memory = 1_850_000_000
+    command = [sys.executable, "-c", _RUN, *scenes, tmp_path / "out", max_memory]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    chip, peak = map(int, done.stdout.split())
+    assert chip < 1040, "the raster is too small for what is to be measured"
+    assert 0.75 * max_memory < peak <= max_memory

@@ -64,6 +64,8 @@ class KernelDetector:
     tiling: str = "exact"
     halo: int = 1
     field: int = 1
+    base_bytes: int = 0
+    bytes_per_px: float = 1.0
 
     def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         self.asked += 1
