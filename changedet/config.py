@@ -97,24 +97,45 @@ class AugmentConfig(_Config):
     Attributes:
         crop_px: side of a chip after augmentation.
         warp_share: share of the chips that are scaled and misregistered.
-        largest_scale: scaling along each axis lies between this and its inverse.
+        largest_scale: scaling along each axis apart lies between this and its inverse.
+        zoom: scaling along both axes together lies between this and its inverse; with `largest_scale` the chip that is
+            cut should have `crop_px * largest_scale * zoom` px, or invalid pixels come in at its edge.
         misregister_px: the after date is shifted by up to this much along each axis.
         swap: chance that the dates are exchanged.
         gain: standard deviation of the logarithm of a date's gain.
         band_gain: likewise for each band apart.
+        offset: standard deviation of what is added to each band of a date, reflectance.
         haze: largest reflectance added to or taken from the coastal band; the others by their scattering.
-        noise: standard deviation of the noise a pixel, reflectance.
+        noise: largest standard deviation of the noise a pixel, reflectance; each band of each date draws its own.
+        band_dropout: share of the chips that lose some of the optional bands.
+        optional_bands: which bands a model shall do without where a scene lacks them; the card names them.
+        paste: share of the chips into which a changed object of another chip is pasted.
+        paste_feather_px: over how many px around the object its surroundings fade into the chip's.
     """
 
     crop_px: int = Field(default=96, ge=16)
     warp_share: float = Field(default=0.5, ge=0, le=1)
     largest_scale: float = Field(default=1.35, ge=1, le=2)
+    zoom: float = Field(default=1.0, ge=1, le=2)
     misregister_px: float = Field(default=1.0, ge=0)
     swap: float = Field(default=0.5, ge=0, le=1)
     gain: float = Field(default=0.1, ge=0)
     band_gain: float = Field(default=0.05, ge=0)
+    offset: float = Field(default=0.0, ge=0)
     haze: float = Field(default=0.03, ge=0)
-    noise: float = Field(default=0.003, ge=0)
+    noise: float = Field(default=0.005, ge=0)
+    band_dropout: float = Field(default=0.0, ge=0, le=1)
+    optional_bands: tuple[str, ...] = ()
+    paste: float = Field(default=0.0, ge=0, le=1)
+    paste_feather_px: int = Field(default=3, ge=0)
+
+    @model_validator(mode="after")
+    def _dropout_has_bands(self) -> AugmentConfig:
+        if (self.band_dropout > 0) != bool(self.optional_bands):
+            raise ValueError(
+                "band_dropout and optional_bands go together: a share of chips, and the bands they may lose"
+            )
+        return self
 
 
 class Candidate(_Config):

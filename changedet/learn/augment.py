@@ -5,11 +5,14 @@ All draws come from one torch generator that is seeded by the step, see `changed
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from changedet.config import NEUTRAL_REFLECTANCE, AugmentConfig
+from changedet.learn.paste import paste_changes
 from changedet.learn.sample import Batch
 
 # How strongly haze scatters in each band, relative to the coastal band: about wavelength to the power of -2.
@@ -27,31 +30,52 @@ _HAZE = {
 
 
 def augment(batch: Batch, bands: tuple[str, ...], config: AugmentConfig, seed: int, step: int) -> Batch:
-    """Return a batch of chips, cropped to `config.crop_px`, turned, scaled, shifted and lit differently."""
+    """Return a batch of chips, cropped to `config.crop_px`: pasted into, turned, scaled, moved and lit.
+
+    A pure function of its arguments. Labels and validity move with the pixels; what is invalid afterwards, and a band
+    that was dropped, is neutral at both dates.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    if config.paste > 0:
+        batch = paste_changes(batch, share=config.paste, feather=config.paste_feather_px, generator=generator)
     batch = _warp(batch, config, generator)
     batch = _turn(batch, generator)
     before, after = (_relight(image, bands, config, generator) for image in (batch.before, batch.after))
     swap = torch.rand(len(before), 1, 1, 1, generator=generator) < config.swap
     before, after = torch.where(swap, after, before), torch.where(swap, before, after)
     neutral = before.new_tensor(NEUTRAL_REFLECTANCE)
-    return Batch(
-        torch.where(batch.valid, before, neutral), torch.where(batch.valid, after, neutral), batch.target, batch.valid
-    )
+    kept = batch.valid & ~_dropped(len(before), bands, config, generator)
+    return Batch(torch.where(kept, before, neutral), torch.where(kept, after, neutral), batch.target, batch.valid)
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
+def _dropped(count: int, bands: tuple[str, ...], config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Return which bands of which chips are dropped, bool (N, C, 1, 1).
+
+    A chip that loses bands loses each optional one with a chance that is itself drawn, so that any number of missing
+    bands is as likely as any other: with a fixed chance, all of them would never be missing together.
+    """
+    optional = torch.tensor([band in config.optional_bands for band in bands])
+    chance = torch.rand(count, 1, generator=generator) * (
+        torch.rand(count, 1, generator=generator) < config.band_dropout
+    )
+    return ((torch.rand(count, len(bands), generator=generator) < chance) & optional)[:, :, None, None]
+
+
 def _turn(batch: Batch, generator: torch.Generator) -> Batch:
-    """Turn the whole batch by one of the eight symmetries of the square; the chips differ enough among themselves."""
-    quarter = int(torch.randint(4, (1,), generator=generator))
-    mirrored = bool(torch.randint(2, (1,), generator=generator))
+    """Turn each chip by one of the eight symmetries of the square."""
+    drawn = torch.randint(8, (len(batch.before),), generator=generator)
 
     def turn(x: Tensor) -> Tensor:
-        x = torch.rot90(x, quarter, (2, 3))
-        return (x.flip(3) if mirrored else x).contiguous()
+        turned = torch.empty_like(x)
+        for symmetry in range(8):
+            own = drawn == symmetry
+            part = torch.rot90(x[own], symmetry % 4, (2, 3))
+            turned[own] = part.flip(3) if symmetry >= 4 else part
+        return turned
 
     return Batch(turn(batch.before), turn(batch.after), turn(batch.target), turn(batch.valid))
 
@@ -65,9 +89,11 @@ def _warp(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Ba
     chosen = torch.rand(count, generator=generator) < config.warp_share
     if not chosen.any():
         return plain
-    limit = config.largest_scale
-    # Along x and y apart: pixels of a geographic grid are oblong on the ground, those of users are square.
-    scale = torch.exp(_uniform((count, 2), -1, 1, generator) * torch.log(torch.tensor(limit)))
+    # Along x and y apart: pixels of a geographic grid are oblong on the ground, those of users are square. Then along
+    # both together: the same place at another resolution.
+    stretch = _uniform((count, 2), -1, 1, generator) * math.log(config.largest_scale)
+    zoom = _uniform((count, 1), -1, 1, generator) * math.log(config.zoom)
+    scale = torch.exp(stretch + zoom)
     shift = _uniform((count, 2), -config.misregister_px, config.misregister_px, generator) * 2 / size
     before, after = (_affine(scale, s, crop / size, crop) for s in (torch.zeros_like(shift), shift))
     valid = _sample(batch.valid.float(), before, "bilinear") * _sample(batch.valid.float(), after, "bilinear") > 0.999
@@ -98,11 +124,14 @@ def _sample(image: Tensor, grid: Tensor, mode: str) -> Tensor:
 
 
 def _relight(image: Tensor, bands: tuple[str, ...], config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Change the light of one date: gain for all bands and for each, haze by band, noise a pixel."""
+    """Change the light of one date: gain for all bands and for each, offset and haze by band, noise a pixel."""
     count, channels, *_ = image.shape
     gain = torch.randn(count, 1, 1, 1, generator=generator) * config.gain
     gain = gain + torch.randn(count, channels, 1, 1, generator=generator) * config.band_gain
     haze = torch.tensor([_HAZE.get(band, 0.1) for band in bands]).view(1, -1, 1, 1)
     veil = _uniform((count, 1, 1, 1), -config.haze, config.haze, generator)
-    noise = torch.randn(image.shape, generator=generator) * config.noise
-    return image * gain.exp() + haze * veil + noise
+    offset = torch.randn(count, channels, 1, 1, generator=generator) * config.offset
+    # Bands differ in noise as sensors' bands do.
+    spread = _uniform((count, channels, 1, 1), 0, config.noise, generator)
+    noise = torch.randn(image.shape, generator=generator) * spread
+    return image * gain.exp() + offset + haze * veil + noise

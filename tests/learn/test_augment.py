@@ -14,7 +14,8 @@ _BANDS = ("B04", "B08")
 
 def _still(**changes: Any) -> AugmentConfig:
     """Nothing but turns and the crop, unless asked for."""
-    none = dict.fromkeys(("warp_share", "misregister_px", "swap", "gain", "band_gain", "haze", "noise"), 0.0)
+    names = ("warp_share", "misregister_px", "swap", "gain", "band_gain", "offset", "haze", "noise", "paste")
+    none = dict.fromkeys(names, 0.0)
     return AugmentConfig(**{"crop_px": _CROP, "largest_scale": 1.0, **none, **changes})
 
 
@@ -41,9 +42,16 @@ def test_a_valid_chip_stays_valid_everywhere(step: int) -> None:
 def test_turns_keep_the_counts_and_reach_all_eight_symmetries() -> None:
     whole = _still(crop_px=_SIZE)
     batch = _coordinates()
-    turned = [_augmented(batch, whole, step) for step in range(60)]
+    turned = [_augmented(batch, whole, step) for step in range(8)]
     assert {float(t.target.sum()) for t in turned} == {float(batch.target.sum())}
-    assert len({tuple(t.before[0, :, 0, :2].flatten().tolist()) for t in turned}) == 8
+    assert len({tuple(image[:, 0, :2].flatten().tolist()) for t in turned for image in t.before}) == 8
+
+
+def test_each_chip_is_turned_for_itself() -> None:
+    turned = _augmented(_coordinates(), _still(crop_px=_SIZE))
+    assert len({tuple(image[:, 0, :2].flatten().tolist()) for image in turned.before}) > 1
+    assert torch.equal(turned.before, turned.after)
+    assert torch.equal(turned.target > 0, turned.before[:, :1] > 20)
 
 
 @pytest.mark.parametrize("step", range(8))
@@ -62,6 +70,14 @@ def test_axes_are_scaled_apart_and_within_the_limit() -> None:
     spans = (batch.before.amax(dim=(2, 3)) - batch.before.amin(dim=(2, 3))) / (_CROP - 1)
     assert ((spans > 1 / 1.351) & (spans < 1.351)).all()
     assert (spans[:, 0] - spans[:, 1]).abs().max() > 0.05
+
+
+def test_a_zoom_scales_both_axes_alike_and_within_the_limit() -> None:
+    batch = _augmented(_coordinates(), _still(warp_share=1, zoom=1.4))
+    spans = (batch.before.amax(dim=(2, 3)) - batch.before.amin(dim=(2, 3))) / (_CROP - 1)
+    torch.testing.assert_close(spans[:, 0], spans[:, 1], atol=1e-4, rtol=0)
+    assert ((spans > 1 / 1.401) & (spans < 1.401)).all()
+    assert spans.std() > 0.05
 
 
 def _sorted(image: Tensor) -> Tensor:
@@ -103,6 +119,62 @@ def test_light_changes_at_each_date_for_itself_and_leaves_the_label() -> None:
     lit = _augmented(batch, _still(gain=0.1, haze=0.03))
     assert torch.equal(lit.target, _augmented(batch, _still()).target)
     assert (lit.before - lit.after).abs().amax(dim=(1, 2, 3)).min() > 0.01
+
+
+def test_an_offset_is_one_number_a_chip_date_and_band() -> None:
+    batch = _coordinates()
+    lit = _augmented(batch, _still(offset=0.05))
+    added = (lit.before - lit.after).flatten(2)
+    assert added.std(dim=2).max() < 1e-5
+    assert added.mean(dim=2).unique().numel() == 2 * _CHIPS
+
+
+def test_each_band_has_its_own_noise_below_the_limit() -> None:
+    batch = _coordinates()
+    flat = Batch(torch.zeros_like(batch.before), torch.zeros_like(batch.after), batch.target, batch.valid)
+    spread = _augmented(flat, _still(noise=0.01)).before.std(dim=(2, 3))
+    assert spread.max() < 0.0105
+    assert spread.min() < 0.005
+    assert spread.unique().numel() == 2 * _CHIPS
+
+
+def test_only_optional_bands_are_dropped_at_both_dates_over_the_whole_chip() -> None:
+    batch = _coordinates()
+    dropping = _still(crop_px=_SIZE, band_dropout=1, optional_bands=("B08", "B10"))
+    lost = [_augmented(batch, dropping, step) for step in range(10)]
+    gone = torch.cat([(chips.before == NEUTRAL_REFLECTANCE).flatten(2).all(2) for chips in lost])
+    assert not gone[:, 0].any()
+    assert 0.2 < gone[:, 1].float().mean() < 0.8
+    for chips in lost:
+        neutral = chips.before == NEUTRAL_REFLECTANCE
+        assert torch.equal(neutral, chips.after == NEUTRAL_REFLECTANCE)
+        assert chips.valid.all()
+        assert torch.equal(chips.target > 0, chips.before[:, :1] > 20)
+
+
+def test_every_number_of_missing_bands_is_as_likely() -> None:
+    bands = tuple(f"B{n:02}" for n in range(1, 13))
+    config = _still(band_dropout=1, optional_bands=bands[:-1])
+    batch = Batch(torch.ones(500, 12, 16, 16), torch.ones(500, 12, 16, 16), *([torch.ones(500, 1, 16, 16) > 0] * 2))
+    chips = augment(batch, bands, config.model_copy(update={"crop_px": 16}), seed=0, step=0)
+    missing = (chips.before[:, :, 0, 0] == NEUTRAL_REFLECTANCE).sum(1)
+    histogram = missing.bincount(minlength=12) / 500
+    assert ((histogram - 1 / 12).abs() < 0.045).all()
+    assert missing.max() == 11
+
+
+def test_dropout_without_bands_to_drop_is_refused() -> None:
+    with pytest.raises(ValueError, match="band_dropout and optional_bands go together"):
+        AugmentConfig(band_dropout=0.3)
+
+
+def test_pasting_is_part_of_it() -> None:
+    batch = _coordinates()
+    target = torch.zeros_like(batch.target)
+    target[0, 0, 20:24, 20:24] = 1
+    pasted = _augmented(Batch(batch.before, batch.after, target, batch.valid), _still(crop_px=_SIZE, paste=1))
+    assert pasted.target.sum() >= 16
+    assert set(pasted.target.sum(dim=(1, 2, 3)).tolist()) <= {0.0, 16.0}
 
 
 def test_deterministic() -> None:
