@@ -38,10 +38,27 @@ class ChangeCounts:
         """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN)."""
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
+    @property
+    def iou(self) -> float:
+        """Intersection over union of the changed pixels, TP / (TP + FP + FN): the Jaccard index."""
+        return _ratio(self.tp, self.tp + self.fp + self.fn)
+
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa: agreement beyond that of a map with the same shares drawn by chance (Cohen 1960)."""
+        total = self.tp + self.fp + self.fn + self.tn
+        by_chance = (self.tp + self.fp) * (self.tp + self.fn) + (self.fn + self.tn) * (self.fp + self.tn)
+        # Python's integers, as the squares of a billion pixels are beyond a float's precision.
+        return _ratio((self.tp + self.tn) * total - by_chance, total * total - by_chance)
+
+    def ratios(self) -> dict[str, float]:
+        """Return every ratio by its name."""
+        names = ("precision", "recall", "f1", "iou", "kappa")
+        return {name: getattr(self, name) for name in names}
+
     def figures(self) -> dict[str, float | int | None]:
         """Return counts and ratios for JSON: rounded to four places, None where undefined."""
-        ratios = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
-        rounded = {name: None if np.isnan(value) else round(value, 4) for name, value in ratios.items()}
+        rounded = {name: None if np.isnan(value) else round(value, 4) for name, value in self.ratios().items()}
         return {**rounded, "tp": self.tp, "fp": self.fp, "fn": self.fn, "tn": self.tn}
 
 

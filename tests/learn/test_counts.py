@@ -1,5 +1,6 @@
 import json
 import math
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from sklearn import metrics
 
 from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 
@@ -77,16 +79,41 @@ def test_ratios() -> None:
     assert counts.f1 == pytest.approx(2 * 0.75 * 0.6 / (0.75 + 0.6))
 
 
+@given(maps(), st.floats(0, 1))
+def test_ratios_are_those_of_scikit_learn(scene: Maps, threshold: float) -> None:
+    stored, truth, valid = scene
+    mask = stored >= math.ceil(254 * threshold - 1e-9)
+    counts = ProbabilityHistogram.of(stored, truth, valid).counts(threshold)
+    oracles = {
+        "precision": partial(metrics.precision_score, zero_division=math.nan),
+        "recall": partial(metrics.recall_score, zero_division=math.nan),
+        "f1": partial(metrics.f1_score, zero_division=math.nan),
+        "iou": partial(metrics.jaccard_score, zero_division=0),
+    }
+    for name, oracle in oracles.items():
+        if not math.isnan(getattr(counts, name)):
+            assert getattr(counts, name) == pytest.approx(oracle(truth[valid], mask[valid]))
+    if not math.isnan(counts.kappa):
+        labels = [False, True]
+        assert counts.kappa == pytest.approx(metrics.cohen_kappa_score(truth[valid], mask[valid], labels=labels))
+
+
+def test_kappa_of_a_billion_pixels_is_exact() -> None:
+    half = 10**15
+    assert ChangeCounts(tp=half, fp=0, fn=1, tn=half).kappa == pytest.approx(1, abs=1e-14)
+    assert ChangeCounts(tp=half, fp=half, fn=half, tn=half).kappa == 0
+
+
 @pytest.mark.parametrize(
     ("counts", "undefined"),
     [
-        (ChangeCounts(), {"precision", "recall", "f1"}),
-        (ChangeCounts(tn=5), {"precision", "recall", "f1"}),
+        (ChangeCounts(), {"precision", "recall", "f1", "iou", "kappa"}),
+        (ChangeCounts(tn=5), {"precision", "recall", "f1", "iou", "kappa"}),
         (ChangeCounts(fn=5), {"precision"}),
         (ChangeCounts(fp=5), {"recall"}),
     ],
 )
 def test_undefined_ratios_are_nan_and_null_in_json(counts: ChangeCounts, undefined: set[str]) -> None:
-    ratios = {name: getattr(counts, name) for name in ("precision", "recall", "f1")}
+    ratios = counts.ratios()
     assert {name for name, value in ratios.items() if math.isnan(value)} == undefined
     assert {name for name, value in counts.figures().items() if value is None} == undefined
