@@ -35,10 +35,23 @@ def choose_model(scenes: tuple[Scene, Scene], config: RunConfig) -> str:
             "none of the shipped models is free for commercial use", remedy="--model FILE, or without --free-only"
         )
     there = set(scenes[0].names) & set(scenes[1].names)
-    fitting = [name for name, card in usable.items() if set(card.bands) <= there]
+    fitting = [name for name, card in usable.items() if set(card.bands) - set(card.optional_bands) <= there]
     if not fitting:
         raise _nothing_fits(scenes, usable)
-    return max(fitting, key=lambda name: len(usable[name].bands))
+    # As many bands of the pair as can be; where two models see the same, the one that misses fewer of its own.
+    return max(fitting, key=lambda name: (len(set(usable[name].bands) & there), -len(usable[name].bands)))
+
+
+def bands_for(card: Card, scenes: tuple[Scene, Scene]) -> tuple[str, ...]:
+    """Return the bands of the card to read: all but the optional ones that a date lacks."""
+    there = set(scenes[0].names) & set(scenes[1].names)
+    return tuple(band for band in card.bands if band in there or band not in card.optional_bands)
+
+
+def told_missing(card: Card, bands: tuple[str, ...]) -> str | None:
+    """Return what a user should know where a pair gives only `bands` of the card's, None where it gives all."""
+    missing = [describe(band) for band in card.bands if band not in bands]
+    return f"{card.name} has to do without {', '.join(missing)}, which not both dates have" if missing else None
 
 
 def _check_free(card: Card, config: RunConfig) -> None:
@@ -51,7 +64,8 @@ def _check_free(card: Card, config: RunConfig) -> None:
 
 def _nothing_fits(scenes: tuple[Scene, Scene], cards: dict[str, Card]) -> PairError:
     nearest = min(cards.values(), key=lambda card: len(card.bands))
-    missing = [band for band in nearest.bands if any(band not in scene.names for scene in scenes)]
+    required = [band for band in nearest.bands if band not in nearest.optional_bands]
+    missing = [band for band in required if any(band not in scene.names for scene in scenes)]
     return PairError(
         f"no shipped model fits: before has bands {', '.join(scenes[0].names)}, after {', '.join(scenes[1].names)};"
         f" {nearest.name} misses {', '.join(map(describe, missing))}",

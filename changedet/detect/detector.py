@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from changedet.errors import ConfigError
+from changedet.config import NEUTRAL_REFLECTANCE
+from changedet.errors import ConfigError, ModelError
+from changedet.network.card import Card
 from changedet.network.package import ChangeModel
 
 # Measured on Linux before the first chip, torch 2.14 for the CPU: torch with smp takes 0.88 GB, half of that pages of
@@ -74,13 +76,18 @@ class NetworkDetector:
     Args:
         model: loaded, in eval mode.
         device: `auto` takes CUDA, then MPS, then the CPU.
+        bands: those of the model's bands that will be given, in its order; None for all. The model's optional bands may
+            be left out: it sees the neutral reflectance there at both dates, as it did in training.
 
     Raises:
         ConfigError: the device is not there.
+        ModelError: a band that is not optional is left out.
     """
 
-    def __init__(self, model: ChangeModel, device: str = "auto") -> None:
+    def __init__(self, model: ChangeModel, device: str = "auto", bands: tuple[str, ...] | None = None) -> None:
         self.card = model.card
+        self._bands = model.card.bands if bands is None else bands
+        _check_bands(self.card, self._bands)
         self.digest = model.digest
         self._device = _device(device)
         self._model = model.to(self._device)
@@ -88,7 +95,7 @@ class NetworkDetector:
     @property
     def bands(self) -> tuple[str, ...]:
         """See `ChangeDetector`."""
-        return self.card.bands
+        return self._bands
 
     @property
     def classes(self) -> int:
@@ -132,9 +139,24 @@ class NetworkDetector:
 
     def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `ChangeDetector`."""
-        images = (torch.from_numpy(image).to(self._device) for image in (before, after))
+        images = (torch.from_numpy(self._completed(image)).to(self._device) for image in (before, after))
         probability: NDArray[np.float32] = self._model.probability(*images).cpu().numpy()
         return probability
+
+    def _completed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return all channels of the model (N, C, H, W), those that are not given neutral."""
+        if self._bands == self.card.bands:
+            return image
+        count, _, height, width = image.shape
+        complete = np.full((count, len(self.card.bands), height, width), NEUTRAL_REFLECTANCE, np.float32)
+        complete[:, [self.card.bands.index(band) for band in self._bands]] = image
+        return complete
+
+
+def _check_bands(card: Card, given: tuple[str, ...]) -> None:
+    needed = tuple(band for band in card.bands if band in given or band not in card.optional_bands)
+    if needed != given:
+        raise ModelError(f"model {card.name} is given the bands {', '.join(given)}", expected=", ".join(needed))
 
 
 def _device(name: str) -> torch.device:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from changedet.config import check_options
-from changedet.detect.choose import choose_model
+from changedet.detect.choose import bands_for, choose_model, told_missing
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.errors import ModelError, PairError
 from changedet.network.shipped import read_card
@@ -26,8 +26,8 @@ def inspect(before: str | os.PathLike[str], after: str | os.PathLike[str], **opt
     scenes = open_scenes(before, after, config)
     try:
         card = read_card(choose_model(scenes, config))
-        bands: tuple[str, ...] = card.bands
-        note = f"model {card.name} would be used"
+        bands: tuple[str, ...] = bands_for(card, scenes)
+        note = "; ".join(filter(None, (f"model {card.name} would be used", told_missing(card, bands))))
     except (ModelError, PairError) as error:
         bands, note = common_bands(*scenes), f"WARNING: {error.args[0].splitlines()[0]}"
     with RasterPair(scenes[0].select(bands), scenes[1].select(bands), reading_options(config)) as pair:

@@ -15,7 +15,7 @@ import rasterio
 
 from changedet.config import RunConfig, check_options
 from changedet.detect.budget import plan_within
-from changedet.detect.choose import check_resolution, choose_model
+from changedet.detect.choose import bands_for, check_resolution, choose_model, told_missing
 from changedet.detect.detector import NetworkDetector
 from changedet.detect.prepare import Preparation, prepare
 from changedet.detect.record import make_record
@@ -88,12 +88,13 @@ def run(
     started = datetime.now(UTC)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES), Staging(out, config.overwrite) as staging:
         scenes = open_scenes(before, after, config)
-        detector = NetworkDetector(load_model(choose_model(scenes, config)), config.device)
+        model = load_model(choose_model(scenes, config))
+        detector = NetworkDetector(model, config.device, bands_for(model.card, scenes))
         threshold = config.threshold or detector.card.threshold
         tags = _tags(scenes, detector, threshold)
         selected = [scene.select(detector.bands) for scene in scenes]
         with RasterPair(selected[0], selected[1], reading_options(config)) as raw:
-            warning = check_resolution(raw, detector.card, config)
+            notes = check_resolution(raw, detector.card, config), told_missing(detector.card, detector.bands)
             preparation = prepare(raw, coregister=config.coregister)
             with (
                 raw.shifted(preparation.shift) as pair,
@@ -113,7 +114,7 @@ def run(
             detector=detector,
             vectors=vectors,
             threshold=threshold,
-            warnings=_warnings(warning, preparation, config),
+            warnings=_warnings(notes, preparation, config),
         )
         write_run_json(staging.path("run.json"), record)
         for name in _RESULTS:
@@ -174,11 +175,11 @@ def _write(staging: Staging, vectors: Vectors, config: RunConfig, progress: Prog
     progress("write", 3, 3)
 
 
-def _warnings(resolution: str | None, preparation: Preparation, config: RunConfig) -> list[str]:
+def _warnings(first: tuple[str | None, ...], preparation: Preparation, config: RunConfig) -> list[str]:
     """Return what the user should know before trusting the map."""
     notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
     if config.coregister:
         notes = [note for note in notes if "--coregister" not in note]
         if not preparation.report.shift.reliable:
             notes.append("the residual shift could not be estimated, so none was removed")
-    return [*notes, *([resolution] if resolution else [])]
+    return [*filter(None, first), *notes]

@@ -51,6 +51,7 @@ def make_card(
         architecture=architecture_of(network),
         arguments=arguments,
         bands=plan.bands,
+        optional_bands=tuple(band for band in plan.bands if band in config.augment.optional_bands),
         resolution_m=config.resolution_m,
         threshold=figures["threshold"],
         stride=network.stride,

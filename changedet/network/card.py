@@ -36,6 +36,7 @@ class Card(BaseModel):
         architecture: key of `changedet.network.package.ARCHITECTURES`.
         arguments: keyword arguments of that architecture.
         bands: Sentinel-2 names in the order of the input channels.
+        optional_bands: those of `bands` that a pair may lack: it learned to do with the neutral reflectance there.
         resolution_m: ground size (m) of the pixels it was trained on.
         threshold: probability from which a pixel counts as changed.
         stride: px; chips begin at its multiples.
@@ -69,6 +70,7 @@ class Card(BaseModel):
     architecture: str
     arguments: JsonObject
     bands: tuple[Sentinel2Band, ...] = Field(min_length=1)
+    optional_bands: tuple[Sentinel2Band, ...] = ()
     resolution_m: float = Field(gt=0, allow_inf_nan=False)
     threshold: float = Field(ge=0, le=1)
     stride: int = Field(ge=1)
@@ -93,6 +95,8 @@ class Card(BaseModel):
     def _consistent(self) -> Self:
         if len(set(self.bands)) < len(self.bands):
             raise ValueError(f"bands {self.bands} name one twice")
+        if not set(self.optional_bands) < set(self.bands):
+            raise ValueError(f"optional_bands {self.optional_bands} must be some of the bands, not all")
         if self.halo_px % self.stride or (self.chip_px or 0) % self.stride:
             raise ValueError(f"halo_px and chip_px must be multiples of the stride, {self.stride}")
         fields = (self.receptive_field_px is None, self.chip_px is not None)

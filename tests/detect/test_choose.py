@@ -7,7 +7,7 @@ from affine import Affine
 
 from changedet.config import RunConfig
 from changedet.detect import choose
-from changedet.detect.choose import check_resolution, choose_model
+from changedet.detect.choose import bands_for, check_resolution, choose_model, told_missing
 from changedet.errors import ModelError, PairError
 from changedet.network.card import Card
 from changedet.network.shipped import read_card, shipped_models
@@ -55,6 +55,44 @@ def test_the_model_asked_for_is_taken(tmp_path: Path) -> None:
 def test_a_model_that_is_not_free_is_refused_by_free_only() -> None:
     with pytest.raises(ModelError, match=r"s2-urban is under CC-BY-NC-SA-4\.0, not free for commercial use"):
         choose_model(_scenes(*TWELVE), RunConfig(model="s2-urban", free_only=True))
+
+
+def _needing(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, **optional: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    """Let the shipped models be these: name → (bands, optional bands)."""
+    shipped = {
+        name: tiny_model(folder / f"{name}.safetensors", bands=bands, optional_bands=may_lack)
+        for name, (bands, may_lack) in optional.items()
+    }
+    monkeypatch.setattr(choose, "shipped_models", lambda: shipped)
+
+
+def test_a_model_may_lack_its_optional_bands_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _needing(monkeypatch, tmp_path, wide=(TWELVE, ("B01", "B09")))
+    assert choose_model(_scenes(*TWELVE[1:]), RunConfig()) == "wide"
+    with pytest.raises(PairError, match=r"misses B02 \(blue\)"):
+        choose_model(_scenes("B01", *TWELVE[2:]), RunConfig())
+
+
+def test_the_model_that_sees_most_of_the_pair_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = tuple(band for band in TWELVE if band not in RGBN)
+    _needing(monkeypatch, tmp_path, wide=(TWELVE, lacking), narrow=(RGBN, ()))
+    assert choose_model(_scenes(*RGBN), RunConfig()) == "narrow"
+    assert choose_model(_scenes(*RGBN, "B11"), RunConfig()) == "wide"
+
+
+def test_bands_to_read_are_all_but_the_optional_ones_a_date_lacks(tmp_path: Path) -> None:
+    card = read_card(tiny_model(tmp_path / "some.safetensors", bands=("B01", *RGBN), optional_bands=("B01", "B08")))
+    both = _scenes("B01", *RGBN)[0], _scenes(*RGBN)[1]
+    assert bands_for(card, both) == RGBN
+    assert bands_for(card, _scenes("B01", *RGBN)) == ("B01", *RGBN)
+    # A required one is asked for all the same, so that reading refuses its absence.
+    assert bands_for(card, _scenes("B04", "B03")) == ("B04", "B03", "B02")
+    told = told_missing(card, RGBN)
+    assert told is not None
+    assert "without B01 (coastal)" in told
+    assert told_missing(card, card.bands) is None
 
 
 def test_free_only_without_a_model_says_that_none_is_free() -> None:

@@ -19,7 +19,7 @@ import changedet
 from changedet.detect.run import RunResult, run
 from changedet.errors import ConfigError, ModelError, OutputExistsError
 from changedet.network.shipped import read_card
-from tests.pairs import ROOT, SAMPLE, crop_sample, tiny_model
+from tests.pairs import RGBN, ROOT, SAMPLE, crop_sample, tiny_model
 
 DATA = Path(os.environ.get("CHANGEDET_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "run.json")
@@ -207,6 +207,14 @@ def test_a_mapping_names_the_bands_of_a_file(corner: tuple[Path, Path], model: P
     named = run(*corner, tmp_path / "named", model=str(model))
     mapped = run(*corner, tmp_path / "mapped", model=str(model), bands="red=1,green=2,blue=3,nir=4")
     assert named.path("probability.tif").read_bytes() == mapped.path("probability.tif").read_bytes()
+
+
+def test_a_model_does_without_its_optional_bands_and_the_run_says_so(corner: tuple[Path, Path], tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "wide.safetensors", bands=("B01", *RGBN, "B12"), optional_bands=("B01", "B12"))
+    result = run(*corner, tmp_path / "out", model=str(model))
+    assert result.record["model"]["bands"] == list(RGBN)
+    assert result.record["model"]["bands_missing"] == ["B01", "B12"]
+    assert "wide has to do without B01 (coastal), B12 (swir22), which not both dates have" in result.record["warnings"]
 
 
 def test_creation_options_reach_the_cogs(corner: tuple[Path, Path], model: Path, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ def test_a_chip_of_fixed_size_claims_no_field(network: FCSiamDiff, make_card: Ca
     [
         ({"bands": ("B04", "B13")}, "bands.1"),
         ({"bands": ("B04", "B04")}, "name one twice"),
+        ({"optional_bands": ("B04", "B08")}, "some of the bands, not all"),
+        ({"optional_bands": ("B12",)}, "some of the bands, not all"),
         ({"threshold": 1.5}, "threshold"),
         ({"resolution_m": float("nan")}, "resolution_m"),
         ({"halo_px": 60}, "multiples of the stride"),
