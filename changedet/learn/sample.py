@@ -68,11 +68,13 @@ class ChipSampler:
     def draw(self, step: int) -> Batch:
         """Return the batch of one step."""
         rng = np.random.default_rng([self._seed, step])
-        chips = [self._chip(rng, changed=i < round(self._batch * self._changed_share)) for i in range(self._batch)]
-        before, after, target, valid = (torch.from_numpy(np.stack(part)) for part in zip(*chips, strict=True))
-        return Batch(before, after, target[:, None].float(), valid[:, None])
+        batch = _blank(self._batch, self._scenes[0].before.shape[0], self._size)
+        for chip in range(self._batch):
+            scene, window = self._place(rng, changed=chip < round(self._batch * self._changed_share))
+            _fill(batch, chip, scene, window)
+        return batch
 
-    def _chip(self, rng: np.random.Generator, *, changed: bool) -> tuple[NDArray[np.generic], ...]:
+    def _place(self, rng: np.random.Generator, *, changed: bool) -> tuple[LabelledScene, Window]:
         which = int(rng.choice(len(self._scenes), p=self._weights_changed if changed else self._weights_all))
         scene = self._scenes[which]
         height, width = scene.changed.shape
@@ -81,7 +83,7 @@ class ChipSampler:
             row, col = (int(x) - int(rng.integers(self._size // 4, 3 * self._size // 4)) for x in (row, col))
         else:
             row, col = (int(rng.integers(-self._size // 4, n - 3 * self._size // 4 + 1)) for n in (height, width))
-        return _cut(scene, Window(row, col, self._size, self._size))
+        return scene, Window(row, col, self._size, self._size)
 
 
 def _root_weights(sizes: Sequence[int]) -> NDArray[np.float64]:
@@ -90,17 +92,23 @@ def _root_weights(sizes: Sequence[int]) -> NDArray[np.float64]:
     return weights
 
 
-def _cut(scene: LabelledScene, window: Window) -> tuple[NDArray[np.generic], ...]:
-    """Return before, after (float32), changed, valid (bool) of a window; what lies outside the scene is invalid."""
-    bands, height, width = scene.before.shape
-    before, after = (np.full((bands, window.height, window.width), NEUTRAL_REFLECTANCE, np.float32) for _ in range(2))
-    changed, valid = (np.zeros((window.height, window.width), np.bool_) for _ in range(2))
-    inside = window.intersect(Window(0, 0, height, width))
-    if inside is not None:
-        rows, cols = inside.slices
-        to_rows, to_cols = inside.relative_to(window).slices
-        before[:, to_rows, to_cols] = scene.before[:, rows, cols]
-        after[:, to_rows, to_cols] = scene.after[:, rows, cols]
-        changed[to_rows, to_cols] = scene.changed[rows, cols]
-        valid[to_rows, to_cols] = scene.valid[rows, cols]
-    return before, after, changed, valid
+def _blank(count: int, bands: int, size: int) -> Batch:
+    """Return a batch of nothing but invalid pixels."""
+    before, after = (torch.full((count, bands, size, size), NEUTRAL_REFLECTANCE) for _ in range(2))
+    return Batch(before, after, torch.zeros(count, 1, size, size), torch.zeros(count, 1, size, size, dtype=torch.bool))
+
+
+def _fill(batch: Batch, chip: int, scene: LabelledScene, window: Window) -> None:
+    """Write what a window holds of the scene into one chip of a blank batch.
+
+    In place and by torch, which widens float16 ten times faster than numpy: drawing must not hold up the network.
+    """
+    inside = window.intersect(Window(0, 0, *scene.changed.shape))
+    if inside is None:
+        return
+    rows, cols = inside.slices
+    at = (chip, slice(None), *inside.relative_to(window).slices)
+    batch.before[at] = torch.from_numpy(scene.before[:, rows, cols])
+    batch.after[at] = torch.from_numpy(scene.after[:, rows, cols])
+    batch.target[at] = torch.from_numpy(scene.changed[None, rows, cols]).float()
+    batch.valid[at] = torch.from_numpy(scene.valid[None, rows, cols])
