@@ -54,6 +54,10 @@ def train(
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     network = build_network(candidate.architecture, {"in_channels": len(bands), **candidate.arguments})
+    use_half = uses_bfloat16(config.precision)
+    # In bfloat16 oneDNN is a third faster on images whose channels lie together; the network hands the layout on.
+    layout = torch.channels_last if use_half else torch.contiguous_format
+    network.to(memory_format=layout)
     normalise = LogReflectance()
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps)
@@ -62,14 +66,15 @@ def train(
     sampler = ChipSampler(
         scenes, size=config.chip_px, batch=config.batch, changed_share=config.changed_share, seed=config.seed
     )
-    half = torch.autocast("cpu", torch.bfloat16, enabled=uses_bfloat16(config.precision))
+    half = torch.autocast("cpu", torch.bfloat16, enabled=use_half)
     first = _resume(folder, network, average, optimiser, schedule)
     for step in range(first, config.steps):
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout
         network.train()
         batch = augment(sampler.draw(step), bands, config.augment, config.seed, step)
         with half:
-            logits = network(normalise(batch.before), normalise(batch.after))
+            before, after = (normalise(date).contiguous(memory_format=layout) for date in (batch.before, batch.after))
+            logits = network(before, after)
         loss = masked_bce_dice(logits, batch.target, batch.valid, config.positive_weight)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -81,6 +86,7 @@ def train(
         _log(folder, step, loss.item(), float(schedule.get_last_lr()[0]))
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             _save(folder, step + 1, network, average, optimiser)
+    average.module.to(memory_format=torch.contiguous_format)
     return cast(ChangeNetwork, average.module.eval())
 
 

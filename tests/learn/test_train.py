@@ -65,12 +65,13 @@ def _interrupt_at(last: int) -> Callable[[int, float], None]:
     return progress
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("last", [3, 4])
 def test_resumed_is_bit_identical_to_uninterrupted(
-    last: int, tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig
+    last: int, precision: str, tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig
 ) -> None:
     """Interrupted in the step after a checkpoint, and in one between."""
-    whole, resumed, config = tmp_path / "whole", tmp_path / "resumed", make_config()
+    whole, resumed, config = tmp_path / "whole", tmp_path / "resumed", make_config(precision=precision)
     expected = _train(make_scene(), config, whole)
     with pytest.raises(_InterruptedError):
         _train(make_scene(), config, resumed, _interrupt_at(last))
