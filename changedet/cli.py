@@ -329,8 +329,10 @@ def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
     if steps.run is not None:
         options = steps.run.model_dump(exclude={"before", "after", "out"}, exclude_unset=True)
         _run(ctx, steps.run.before, steps.run.after, steps.run.out, options)
-    else:
+    elif steps.train is not None:
         _train(ctx, file, changes, jobs=1)
+    else:
+        raise ConfigError(f"{file} names a dataset and nothing to do", remedy="changedet evaluate MODEL " + file)
 
 
 @cli.command()

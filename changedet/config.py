@@ -91,6 +91,32 @@ class RunStep(RunConfig):
     out: Path
 
 
+DatasetKind = Literal["oscd", "levir", "whu", "s2looking", "folders", "polygons"]
+
+
+class DatasetConfig(_Config):
+    """Labelled scenes: where they are and how they are laid out.
+
+    Attributes:
+        kind: layout: of a set's own download; `folders` A, B and label of PNG or GeoTIFF; `polygons` before.tif,
+            after.tif and a file of polygons, in a folder or in folders of it.
+        root: the folder.
+        split: train, val or test; None for all that is labelled.
+        coregister: remove the residual shift of each pair; None does so for OSCD, whose dates need it.
+        resolution_m: ground size of the pixels of images without georeference; None takes what is known of the set.
+    """
+
+    kind: DatasetKind
+    root: Path
+    split: Literal["train", "val", "test"] | None = None
+    coregister: bool | None = None
+    resolution_m: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+def _oscd_of_path(value: object) -> object:
+    return {"kind": "oscd", "root": value, "split": "train"} if isinstance(value, str | Path) else value
+
+
 class AugmentConfig(_Config):
     """How strongly chips are varied in training.
 
@@ -163,7 +189,7 @@ class TrainConfig(_Config):
     """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on all data.
 
     Attributes:
-        data: folder of the OSCD download.
+        data: the labelled scenes; a path alone is the folder of the OSCD download, of which the training cities.
         out: folder for checkpoints, results and finished models.
         models: name → bands of the models to make.
         candidates: name → architecture; the one with the highest pooled F1 is trained on all cities.
@@ -187,7 +213,7 @@ class TrainConfig(_Config):
         description: what the data are, for the card.
     """
 
-    data: Path
+    data: Annotated[DatasetConfig, BeforeValidator(_oscd_of_path)]
     out: Path
     models: dict[str, ModelPlan] = Field(min_length=1)
     candidates: dict[str, Candidate] = Field(min_length=1)
@@ -231,15 +257,22 @@ class TrainConfig(_Config):
 
 
 class Pipeline(_Config):
-    """A pipeline file: one of its blocks."""
+    """A pipeline file: one of its blocks.
+
+    Attributes:
+        run: for `changedet run`.
+        train: for `changedet train`.
+        dataset: for `changedet evaluate` and `changedet calibrate`.
+    """
 
     run: RunStep | None = None
     train: TrainConfig | None = None
+    dataset: DatasetConfig | None = None
 
     @model_validator(mode="after")
     def _one_block(self) -> Pipeline:
-        if (self.run is None) == (self.train is None):
-            raise ValueError("expected one block, run or train")
+        if sum(block is not None for block in (self.run, self.train, self.dataset)) != 1:
+            raise ValueError("expected one block: run, train or dataset")
         return self
 
 
@@ -264,7 +297,7 @@ def load_pipeline(path: str | Path, changes: tuple[str, ...] = ()) -> Pipeline:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{file} holds no block", expected="run: or train: at the top level")
+        raise ConfigError(f"{file} holds no block", expected="run:, train: or dataset: at the top level")
     for change in changes:
         _set(content, change)
     try:

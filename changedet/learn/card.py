@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from changedet.config import TrainConfig
-from changedet.learn.oscd import LabelledScene
+from changedet.learn.datasets import LabelledScene, open_dataset
 from changedet.network.base import ChangeNetwork
 from changedet.network.card import Card
 from changedet.network.field import measure_halo, measure_memory, receptive_field
@@ -64,6 +64,7 @@ def make_card(
         licence_note=config.licence_note,
         commercial_use=config.commercial_use,
         data=config.description,
+        places=tuple(source.place() for source in open_dataset(config.data).scenes),
         trained=datetime.now(UTC).date().isoformat(),
         seed=config.seed,
         command=command,

@@ -17,12 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from changedet.config import TrainConfig
+from changedet.config import DatasetConfig, TrainConfig
 from changedet.errors import ConfigError
 from changedet.learn.card import make_card
 from changedet.learn.counts import ProbabilityHistogram
+from changedet.learn.datasets import LabelledScene, load_scene, open_dataset, refuse_overlap
 from changedet.learn.evaluate import evaluate_scene
-from changedet.learn.oscd import LabelledScene, city_folders, read_city
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
 from changedet.network.package import save_model
@@ -63,7 +63,7 @@ def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report
         report: called with a line at each step of progress.
 
     Raises:
-        ConfigError: the folds are not a partition of the cities.
+        ConfigError: the folds are not a partition of the scenes, or scenes of two folds share ground.
     """
     _check_folds(config)
     every_fold = [
@@ -180,8 +180,8 @@ def _load(config: TrainConfig) -> dict[str, LabelledScene]:
 
 
 @lru_cache(maxsize=1)
-def _load_cities(data: Path, bands: tuple[str, ...]) -> dict[str, LabelledScene]:
-    return {name: read_city(folder, label, bands) for name, (folder, label) in city_folders(data).items()}
+def _load_cities(data: DatasetConfig, bands: tuple[str, ...]) -> dict[str, LabelledScene]:
+    return {source.name: load_scene(source, bands) for source in open_dataset(data).scenes}
 
 
 def _all_bands(config: TrainConfig) -> tuple[str, ...]:
@@ -194,9 +194,13 @@ def _select(scene: LabelledScene, bands: tuple[str, ...], config: TrainConfig) -
 
 
 def _check_folds(config: TrainConfig) -> None:
-    cities, folded = sorted(city_folders(config.data)), sorted(name for fold in config.folds for name in fold)
-    if cities != folded:
-        raise ConfigError(f"folds of {', '.join(folded)}", expected=f"each city once: {', '.join(cities)}")
+    places = {source.name: source.place() for source in open_dataset(config.data).scenes}
+    scenes, folded = sorted(places), sorted(name for fold in config.folds for name in fold)
+    if scenes != folded:
+        raise ConfigError(f"folds of {', '.join(folded)}", expected=f"each scene once: {', '.join(scenes)}")
+    for fold in config.folds:
+        learned = [place for name, place in places.items() if name not in fold]
+        refuse_overlap(learned, [places[name] for name in fold])
 
 
 def _progress_to(folder: Path) -> Callable[[int, float], None]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from changedet.grid.quantise import quantise
 from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.oscd import LabelledScene
+from changedet.learn.datasets import LabelledScene
 from changedet.network.base import ChangeNetwork
 from changedet.network.normalise import LogReflectance
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.errors import ConfigError
 from changedet.grid import Window
-from changedet.learn.oscd import LabelledScene
+from changedet.learn.datasets import LabelledScene
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from changedet.config import Candidate, TrainConfig
 from changedet.errors import ModelError
 from changedet.learn.augment import augment
-from changedet.learn.oscd import LabelledScene
+from changedet.learn.datasets import LabelledScene
 from changedet.learn.sample import ChipSampler
 from changedet.network.base import ChangeNetwork
 from changedet.network.losses import masked_bce_dice

@@ -27,6 +27,29 @@ def _iso_date(value: str) -> str:
 JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(_as_json)]
 
 
+class Place(BaseModel):
+    """Where the pixels of a labelled scene come from, so that learning and testing on the same ones can be told.
+
+    Attributes:
+        name: of the scene.
+        bounds: west, south, east, north in degrees (WGS 84); None where the images have no georeference.
+        digests: SHA-256 of the image files, in hexadecimal, where they have none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    bounds: tuple[float, float, float, float] | None = None
+    digests: tuple[str, ...] = ()
+
+    def shares_pixels_with(self, other: Place) -> bool:
+        """Return whether both show the same ground, by their bounds, or hold the same image, by its digest."""
+        if self.bounds is None or other.bounds is None:
+            return bool(set(self.digests) & set(other.digests))
+        (west, south, east, north), (west_2, south_2, east_2, north_2) = self.bounds, other.bounds
+        return min(east, east_2) > max(west, west_2) and min(north, north_2) > max(south, south_2)
+
+
 class Card(BaseModel):
     """What a model is, needs and may be used for; JSON in the model file's metadata.
 
@@ -52,6 +75,7 @@ class Card(BaseModel):
         licence_note: where that licence comes from.
         commercial_use: whether it allows commercial use.
         data: what it was trained on.
+        places: the scenes it was trained on; empty where that is not known.
         trained: ISO date.
         seed: of the training.
         command: that reproduces the training.
@@ -84,6 +108,7 @@ class Card(BaseModel):
     licence_note: str
     commercial_use: bool
     data: str
+    places: tuple[Place, ...] = ()
     trained: Annotated[str, BeforeValidator(_iso_date)]
     seed: int
     command: str

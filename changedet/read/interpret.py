@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 
 from changedet.errors import SceneError
 from changedet.read.reader import Nodata, Scaling
-from changedet.read.scene import Band, Scene, alpha_bands
+from changedet.read.scene import Band, Scene, alpha_bands, quietly_without_georeference
 
 # Reflectance over snow, cloud and glint can pass 1, but not by this much.
 _LARGEST_REFLECTANCE = 2.0
@@ -45,7 +45,7 @@ def _scaling_of_band(band: Band) -> Scaling:
 def _largest(band: Band) -> float:
     """Return the 99th percentile of a band, from at most 256 x 256 px of it or of an overview."""
     try:
-        with rasterio.open(band.path) as dataset:
+        with quietly_without_georeference(), rasterio.open(band.path) as dataset:
             height, width = (min(_SAMPLE_PX, size) for size in dataset.shape)
             sample = dataset.read(band.index, out_shape=(height, width), masked=True)
             for index in alpha_bands(dataset):

@@ -28,7 +28,7 @@ from rasterio.windows import Window as RasterioWindow
 from changedet.errors import SceneError
 from changedet.grid import Window
 from changedet.read.align import Placement, place
-from changedet.read.scene import Band, Scene, alpha_bands
+from changedet.read.scene import Band, Scene, alpha_bands, quietly_without_georeference
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -162,7 +162,8 @@ class _OpenFile:
         self.path = band.path
         self._nodata = nodata.value
         self.placement = place(band.geobox, target, shift=shift)
-        self._dataset = stack.enter_context(rasterio.open(band.path))
+        with quietly_without_georeference():
+            self._dataset = stack.enter_context(rasterio.open(band.path))
         if self.placement.how == "warped":
             self._warped = stack.enter_context(_warp(self._dataset, band, self.placement, nodata.value, resampling))
 

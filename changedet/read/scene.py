@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from changedet.errors import NotFoundError, PairError, SceneError
 from changedet.read import bands as names
@@ -93,16 +96,20 @@ class Scene:
         return replace(self, bands=tuple(by_name[name] for name in wanted))
 
 
-def open_scene(path: str | os.PathLike[str], *, mapping: Mapping[str, int] | None = None) -> Scene:
+def open_scene(
+    path: str | os.PathLike[str], *, mapping: Mapping[str, int] | None = None, local_px: float | None = None
+) -> Scene:
     """Open a raster file or a folder of single-band files as a scene. Reads headers only.
 
     Args:
         path: a file, a folder, a URL or a GDAL `/vsi` path.
         mapping: band name to 1-based band number, for files whose bands have no names.
+        local_px: ground size (m) of the pixels of a file without a CRS, which then lies on a grid of its own from
+            (0, 0), such as a picture of a benchmark; None refuses it.
 
     Raises:
         NotFoundError: there is nothing at `path`.
-        SceneError: it is not a raster, or has no CRS.
+        SceneError: it is not a raster, or has no CRS and `local_px` is None.
         ConfigError: `mapping` names a band the file does not have.
     """
     text = os.fspath(path)
@@ -111,7 +118,7 @@ def open_scene(path: str | os.PathLike[str], *, mapping: Mapping[str, int] | Non
         raise NotFoundError(f"{text} does not exist", remedy="check the path; it is taken from the current folder")
     if not remote and Path(text).is_dir():
         return Scene(text, _bands_of_folder(Path(text)), _date_of_folder(Path(text)))
-    found, tagged_date = _bands_of_file(text, mapping)
+    found, tagged_date = _bands_of_file(text, mapping, local_px)
     return Scene(text, found, tagged_date)
 
 
@@ -138,10 +145,12 @@ def _bands_of_folder(folder: Path) -> tuple[Band, ...]:
     return tuple(finest[name] for name in sorted(finest))
 
 
-def _bands_of_file(path: str, mapping: Mapping[str, int] | None) -> tuple[tuple[Band, ...], str | None]:
+def _bands_of_file(
+    path: str, mapping: Mapping[str, int] | None, local_px: float | None = None
+) -> tuple[tuple[Band, ...], str | None]:
     try:
-        with rasterio.open(path) as dataset:
-            return _describe(dataset, path, mapping), _date_of_tags(dataset.tags())
+        with quietly_without_georeference(), rasterio.open(path) as dataset:
+            return _describe(dataset, path, mapping, local_px), _date_of_tags(dataset.tags())
     except RasterioError as error:
         raise SceneError(
             f"{path} cannot be opened as a raster ({error})",
@@ -150,8 +159,18 @@ def _bands_of_file(path: str, mapping: Mapping[str, int] | None) -> tuple[tuple[
         ) from error
 
 
-def _describe(dataset: rasterio.DatasetReader, path: str, mapping: Mapping[str, int] | None) -> tuple[Band, ...]:
-    if dataset.crs is None:
+@contextmanager
+def quietly_without_georeference() -> Iterator[None]:
+    """Open files without rasterio's warning that they have no georeference: whether that matters is our decision."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _describe(
+    dataset: rasterio.DatasetReader, path: str, mapping: Mapping[str, int] | None, local_px: float | None
+) -> tuple[Band, ...]:
+    if dataset.crs is None and local_px is None:
         raise SceneError(
             f"{path} has no coordinate reference system",
             expected="a georeferenced raster",
@@ -159,7 +178,8 @@ def _describe(dataset: rasterio.DatasetReader, path: str, mapping: Mapping[str, 
         )
     if dataset.count == 0:
         raise SceneError(f"{path} holds no raster band", expected="at least one band")
-    geobox = GeoBox(dataset.shape, dataset.transform, dataset.crs)
+    local = Affine.scale(local_px or 1.0, -(local_px or 1.0))
+    geobox = GeoBox(dataset.shape, local if dataset.crs is None else dataset.transform, dataset.crs)
     labels = _labels(dataset, mapping, path)
     return tuple(
         Band(

@@ -12,11 +12,10 @@ from rasterio.errors import NotGeoreferencedWarning
 from scipy.ndimage import gaussian_filter
 
 from changedet.config import Candidate, ModelPlan, TrainConfig
-from changedet.learn.oscd import LabelledScene
+from changedet.learn.datasets import LabelledScene
 
 BANDS = ("B02", "B03", "B04", "B08")
 _ROOT = Path(__file__).parents[2]
-_DEGREES = rasterio.Affine(1e-4, 0, 15, 0, -1e-4, 48)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +65,8 @@ def _write_oscd(root: Path, cities: tuple[str, ...], size: int) -> Path:
         before, after, changed = _place(size, seed)
         for date, image in (("imgs_1", before), ("imgs_2", after)):
             for band, values in zip(BANDS, image, strict=True):
-                place = {"crs": "EPSG:4326", "transform": _DEGREES}
+                # Each city in a degree of its own: scenes of different folds must not share ground.
+                place = {"crs": "EPSG:4326", "transform": rasterio.Affine(1e-4, 0, 15 + seed, 0, -1e-4, 48)}
                 _write(root / "Set - Images" / city / date / f"T33_{band}.tif", values * 1e4, np.uint16, **place)
         _write(root / "Set - Train Labels" / city / "cm" / f"{city}-cm.tif", np.where(changed, 2, 1), np.uint8)
     return root

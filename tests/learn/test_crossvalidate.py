@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from changedet.errors import ConfigError
 from changedet.learn import card
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.crossvalidate import Task, best_candidate, train_models
+from changedet.learn.datasets import LabelledScene, load_scene, open_dataset
 from changedet.learn.evaluate import evaluate_scene
-from changedet.learn.oscd import LabelledScene, city_folders, read_city
 from changedet.network.base import ChangeNetwork
 from changedet.network.package import build_network, load_model
 
@@ -46,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_oscd: MakeOscd, make_
     config = make_config(data=make_oscd(root / "oscd", _CITIES, _SIZE), out=root / "runs", folds=[["a"], ["b", "c"]])
     lines: list[str] = []
     (model,) = train_models(config, jobs=1, command="changedet train it", report=lines.append)
-    scenes = {name: read_city(*folder, BANDS) for name, folder in city_folders(config.data).items()}
+    scenes = {source.name: load_scene(source, BANDS) for source in open_dataset(config.data).scenes}
     return _Trained(config, model, lines, scenes)
 
 
@@ -118,9 +119,19 @@ def test_refuses_folds_that_are_no_partition(
     folds: list[list[str]], tmp_path: Path, make_oscd: MakeOscd, make_config: MakeConfig
 ) -> None:
     config = make_config(data=make_oscd(tmp_path / "oscd", _CITIES, 32), out=tmp_path / "runs", folds=folds)
-    with pytest.raises(ConfigError, match=r"(?s)folds of .*expected: each city once: a, b, c"):
+    with pytest.raises(ConfigError, match=r"(?s)folds of .*expected: each scene once: a, b, c"):
         train_models(config, jobs=1, command="", report=print)
     assert not config.out.exists()
+
+
+def test_refuses_folds_that_share_ground(tmp_path: Path, make_oscd: MakeOscd, make_config: MakeConfig) -> None:
+    root = make_oscd(tmp_path / "oscd", ("a", "b"), 64)
+    for date in ("imgs_1", "imgs_2"):
+        for file in (root / "Set - Images" / "a" / date).iterdir():
+            shutil.copy(file, root / "Set - Images" / "b" / date / file.name)
+    config = make_config(data=root, out=tmp_path / "runs")
+    with pytest.raises(ConfigError, match=r"show the same pixels: b \(learned\) and a \(tested\)"):
+        train_models(config, jobs=1, command="", report=print)
 
 
 def _write_result(task: Task, right: int) -> None:

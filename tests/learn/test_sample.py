@@ -7,7 +7,7 @@ import torch
 
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.errors import ConfigError
-from changedet.learn.oscd import LabelledScene
+from changedet.learn.datasets import LabelledScene
 from changedet.learn.sample import Batch, ChipSampler
 
 MakeScene = Callable[..., LabelledScene]

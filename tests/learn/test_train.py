@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from changedet.config import Candidate, TrainConfig
 from changedet.errors import ModelError
-from changedet.learn.oscd import LabelledScene
+from changedet.learn.datasets import LabelledScene
 from changedet.learn.train import train, uses_bfloat16
 from changedet.network.base import ChangeNetwork
 

@@ -1,0 +1,300 @@
+"""A labelled scene: where its files are, opened window by window, or whole in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from changedet.errors import ConfigError, SceneError
+from changedet.grid import Window
+from changedet.learn.datasets.labels import Decoder, Labels, PolygonLabels, RasterLabels, nonzero, read_polygons
+from changedet.network.card import Place
+from changedet.read.align import ground_resolution, overlap, window_of
+from changedet.read.coregister import estimate_shift
+from changedet.read.pair import PairOptions, RasterPair
+from changedet.read.scene import Scene, open_scene
+
+# Before, after (bands, H, W), changed and valid (H, W).
+Pixels: TypeAlias = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.bool_], NDArray[np.bool_]]
+
+_HASHED_AT_ONCE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class OpenScene:
+    """A labelled scene whose files are open: the pair, and its truth on the same grid."""
+
+    pair: RasterPair
+    labels: Labels
+
+
+class SceneSource(Protocol):
+    """A labelled scene that is not read yet."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the set."""
+        ...
+
+    def scenes(self) -> tuple[Scene, Scene]:
+        """Return both dates; headers only are read."""
+        ...
+
+    def open(self, bands: tuple[str, ...]) -> AbstractContextManager[OpenScene]:
+        """Open the pair with the wanted bands, in that order, and its labels."""
+        ...
+
+    def place(self) -> Place:
+        """Return where its pixels come from."""
+        ...
+
+    def resolution_m(self) -> float:
+        """Return the ground size of a pixel (m)."""
+        ...
+
+
+class LabelledDataset(Protocol):
+    """A set of labelled scenes, or one of its splits."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+        ...
+
+    @property
+    def scenes(self) -> Sequence[SceneSource]:
+        """Its scenes, none of which is open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSet:
+    """A `LabelledDataset` of known scenes."""
+
+    name: str
+    scenes: tuple[SceneSource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFiles:
+    """A `SceneSource` of files.
+
+    Attributes:
+        name: in its set.
+        before: file, or folder of single-band files.
+        after: likewise.
+        labels: raster on the before grid, or a file of polygons.
+        decode: from the raster's values to changed; None where the labels are polygons.
+        coregister: remove the residual shift, as `run --coregister` does.
+        local_px: ground size (m) of pixels of images without georeference.
+    """
+
+    name: str
+    before: Path
+    after: Path
+    labels: Path
+    decode: Decoder | None = nonzero
+    coregister: bool = False
+    local_px: float = 1.0
+
+    def scenes(self) -> tuple[Scene, Scene]:
+        """See `SceneSource`."""
+        before, after = (open_scene(path, local_px=self.local_px) for path in (self.before, self.after))
+        if (before.geobox.crs is None) != (after.geobox.crs is None):
+            raise SceneError(f"one of {self.before} and {self.after} has no georeference", expected="both, or none")
+        return before, after
+
+    @contextmanager
+    def open(self, bands: tuple[str, ...]) -> Iterator[OpenScene]:
+        """See `SceneSource`."""
+        before, after = (scene.select(bands) for scene in self.scenes())
+        with ExitStack() as stack:
+            pair = stack.enter_context(_pair(before, after))
+            if self.coregister:
+                shift = estimate_shift(pair)
+                pair = stack.enter_context(pair.shifted((shift.row, shift.col)))
+            yield OpenScene(pair, self._labels(pair, stack))
+
+    def _labels(self, pair: RasterPair, stack: ExitStack) -> Labels:
+        if self.decode is None:
+            return PolygonLabels(*read_polygons(self.labels, pair.geobox), pair.geobox)
+        height, width = pair.before.geobox.shape
+        origin = window_of(pair.before.geobox, pair.geobox)
+        return stack.enter_context(RasterLabels(self.labels, self.decode, before=(height, width), origin=origin))
+
+    def place(self) -> Place:
+        """See `SceneSource`."""
+        before, after = self.scenes()
+        if before.geobox.crs is None:
+            return Place(name=self.name, digests=(_digest(self.before), _digest(self.after)))
+        box = overlap(before.geobox, after.geobox).geographic_extent.boundingbox
+        return Place(name=self.name, bounds=(box.left, box.bottom, box.right, box.top))
+
+    def resolution_m(self) -> float:
+        """See `SceneSource`."""
+        geobox = self.scenes()[0].geobox
+        if geobox.crs is None:
+            return self.local_px
+        height, width = ground_resolution(geobox)
+        return float((height * width) ** 0.5)
+
+
+def _pair(before: Scene, after: Scene) -> RasterPair:
+    if before.geobox.crs is not None:
+        return RasterPair(before, after, PairOptions())
+    if before.geobox.shape != after.geobox.shape:
+        shapes = tuple(before.geobox.shape), tuple(after.geobox.shape)
+        raise SceneError(f"{before.path} has {shapes[0]} px and {after.path} {shapes[1]}", expected="one size")
+    # Black is a colour in pictures, and every pixel counts in what is published about them: nothing is nodata.
+    return RasterPair(before, after, PairOptions(nodata=float("nan")), geobox=before.geobox)
+
+
+def _digest(path: Path) -> str:
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_HASHED_AT_ONCE):
+            hashed.update(part)
+    return hashed.hexdigest()
+
+
+class TrainingScene(Protocol):
+    """What chips are drawn from."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the set."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, px."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """How many bands it has."""
+        ...
+
+    def changed_pixels(self) -> NDArray[np.intp]:
+        """Return row and column of the valid changed pixels, (N, 2), or of an even selection of them."""
+        ...
+
+    def read(self, window: Window) -> Pixels:
+        """Return before, after (float (bands, H, W)), changed, valid (bool (H, W)) of a window inside the scene."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledScene:
+    """A pair in memory with its truth; a `TrainingScene`.
+
+    Attributes:
+        name: of the scene in its set.
+        before: reflectance, float16 (bands, H, W).
+        after: reflectance, float16 (bands, H, W).
+        changed: bool (H, W), True = changed.
+        valid: bool (H, W), True = valid at both dates, and the truth is known.
+    """
+
+    name: str
+    before: NDArray[np.float16]
+    after: NDArray[np.float16]
+    changed: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `TrainingScene`."""
+        height, width = self.changed.shape
+        return height, width
+
+    def changed_pixels(self) -> NDArray[np.intp]:
+        """See `TrainingScene`."""
+        return np.argwhere(self.changed & self.valid)
+
+    @property
+    def channels(self) -> int:
+        """See `TrainingScene`."""
+        return len(self.before)
+
+    def read(self, window: Window) -> Pixels:
+        """See `TrainingScene`."""
+        rows, cols = window.slices
+        return self.before[:, rows, cols], self.after[:, rows, cols], self.changed[rows, cols], self.valid[rows, cols]
+
+
+class DiskScene:
+    """A `TrainingScene` that is read chip by chip, for sets larger than memory. Files are open only while read.
+
+    Args:
+        source: what to read.
+        bands: in that order.
+        most: keep at most so many changed pixels to draw from.
+    """
+
+    def __init__(self, source: SceneSource, bands: tuple[str, ...], *, most: int = 100_000) -> None:
+        self.name = source.name
+        self._source = source
+        self._bands = bands
+        self.channels = len(bands)
+        with source.open(bands) as opened:
+            height, width = opened.pair.geobox.shape
+            self.shape = (int(height), int(width))
+            self._changed = _changed_of(opened, most)
+
+    def changed_pixels(self) -> NDArray[np.intp]:
+        """See `TrainingScene`."""
+        return self._changed
+
+    def read(self, window: Window) -> Pixels:
+        """See `TrainingScene`."""
+        with self._source.open(self._bands) as opened:
+            return read_labelled(opened, window)
+
+
+def _changed_of(opened: OpenScene, most: int) -> NDArray[np.intp]:
+    height, width = opened.pair.geobox.shape
+    found = [np.empty((0, 2), np.intp)]
+    for row in range(0, height, 512):
+        window = Window(row, 0, min(512, height - row), width)
+        *_, changed, valid = read_labelled(opened, window)
+        found.append(np.argwhere(changed & valid) + np.array([row, 0]))
+    every = np.concatenate(found)
+    return every[:: max(1, -(-len(every) // most))]
+
+
+def read_labelled(opened: OpenScene, window: Window) -> Pixels:
+    """Read a window inside an open scene: before, after, changed and valid; see `TrainingScene`."""
+    chip = opened.pair.read(window)
+    changed, known = opened.labels.read(window)
+    return chip.before, chip.after, changed, chip.valid & known
+
+
+def load_scene(source: SceneSource, bands: tuple[str, ...]) -> LabelledScene:
+    """Read a whole scene into memory."""
+    with source.open(bands) as opened:
+        height, width = opened.pair.geobox.shape
+        before, after, changed, valid = read_labelled(opened, Window(0, 0, height, width))
+    return LabelledScene(source.name, before.astype(np.float16), after.astype(np.float16), changed, valid)
+
+
+def training_scenes(dataset: LabelledDataset, bands: tuple[str, ...], *, max_bytes: int) -> list[TrainingScene]:
+    """Return the scenes to draw chips from: in memory where all together take at most `max_bytes`, else from disk.
+
+    Raises:
+        ConfigError: the set is empty.
+    """
+    if not dataset.scenes:
+        raise ConfigError(f"{dataset.name} has no scenes", expected="labelled scenes to learn from")
+    pixels = sum(int(np.prod(source.scenes()[0].geobox.shape)) for source in dataset.scenes)
+    # Two dates in float16 and two bytes of truth a pixel.
+    if pixels * (4 * len(bands) + 2) <= max_bytes:
+        return [load_scene(source, bands) for source in dataset.scenes]
+    return [DiskScene(source, bands) for source in dataset.scenes]
