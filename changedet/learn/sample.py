@@ -5,6 +5,7 @@ So a resumed training sees just what an uninterrupted one would, with no state o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.errors import ConfigError
 from changedet.grid import Window
-from changedet.learn.datasets import LabelledScene
+from changedet.learn.datasets.scene import TrainingScene
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class ChipSampler:
     """Draws chips from labelled scenes; a fixed share of them around a changed pixel.
 
     Args:
-        scenes: in memory.
+        scenes: in memory or on disk.
         size: side of a chip, px.
         batch: chips a batch.
         changed_share: share of the chips that are centred near a changed pixel; the others lie anywhere.
@@ -51,33 +52,33 @@ class ChipSampler:
     """
 
     def __init__(
-        self, scenes: Sequence[LabelledScene], *, size: int, batch: int, changed_share: float, seed: int
+        self, scenes: Sequence[TrainingScene], *, size: int, batch: int, changed_share: float, seed: int
     ) -> None:
         self._scenes = scenes
         self._size = size
         self._batch = batch
         self._changed_share = changed_share
         self._seed = seed
-        self._changed = [np.argwhere(scene.changed & scene.valid) for scene in scenes]
+        self._changed = [scene.changed_pixels() for scene in scenes]
         if not any(len(pixels) for pixels in self._changed):
             raise ConfigError("no changed pixel in any scene to learn from", expected="labels with change")
         # Small cities have few changed pixels, all much alike; large ones should not drown them. The root is between.
         self._weights_changed = _root_weights([len(pixels) for pixels in self._changed])
-        self._weights_all = _root_weights([scene.changed.size for scene in scenes])
+        self._weights_all = _root_weights([math.prod(scene.shape) for scene in scenes])
 
     def draw(self, step: int) -> Batch:
         """Return the batch of one step."""
         rng = np.random.default_rng([self._seed, step])
-        batch = _blank(self._batch, self._scenes[0].before.shape[0], self._size)
+        batch = _blank(self._batch, self._scenes[0].channels, self._size)
         for chip in range(self._batch):
             scene, window = self._place(rng, changed=chip < round(self._batch * self._changed_share))
             _fill(batch, chip, scene, window)
         return batch
 
-    def _place(self, rng: np.random.Generator, *, changed: bool) -> tuple[LabelledScene, Window]:
+    def _place(self, rng: np.random.Generator, *, changed: bool) -> tuple[TrainingScene, Window]:
         which = int(rng.choice(len(self._scenes), p=self._weights_changed if changed else self._weights_all))
         scene = self._scenes[which]
-        height, width = scene.changed.shape
+        height, width = scene.shape
         if changed:
             row, col = rng.choice(self._changed[which])
             row, col = (int(x) - int(rng.integers(self._size // 4, 3 * self._size // 4)) for x in (row, col))
@@ -98,17 +99,17 @@ def _blank(count: int, bands: int, size: int) -> Batch:
     return Batch(before, after, torch.zeros(count, 1, size, size), torch.zeros(count, 1, size, size, dtype=torch.bool))
 
 
-def _fill(batch: Batch, chip: int, scene: LabelledScene, window: Window) -> None:
+def _fill(batch: Batch, chip: int, scene: TrainingScene, window: Window) -> None:
     """Write what a window holds of the scene into one chip of a blank batch.
 
     In place and by torch, which widens float16 ten times faster than numpy: drawing must not hold up the network.
     """
-    inside = window.intersect(Window(0, 0, *scene.changed.shape))
+    inside = window.intersect(Window(0, 0, *scene.shape))
     if inside is None:
         return
-    rows, cols = inside.slices
+    before, after, changed, valid = scene.read(inside)
     at = (chip, slice(None), *inside.relative_to(window).slices)
-    batch.before[at] = torch.from_numpy(scene.before[:, rows, cols])
-    batch.after[at] = torch.from_numpy(scene.after[:, rows, cols])
-    batch.target[at] = torch.from_numpy(scene.changed[None, rows, cols]).float()
-    batch.valid[at] = torch.from_numpy(scene.valid[None, rows, cols])
+    batch.before[at] = torch.from_numpy(before)
+    batch.after[at] = torch.from_numpy(after)
+    batch.target[at] = torch.from_numpy(changed[None]).float()
+    batch.valid[at] = torch.from_numpy(valid[None])

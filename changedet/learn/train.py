@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from changedet.config import Candidate, TrainConfig
 from changedet.errors import ModelError
 from changedet.learn.augment import augment
-from changedet.learn.datasets import LabelledScene
+from changedet.learn.datasets.scene import TrainingScene
 from changedet.learn.sample import ChipSampler
 from changedet.network.base import ChangeNetwork
 from changedet.network.losses import masked_bce_dice
@@ -29,7 +29,7 @@ Progress = Callable[[int, float], None]
 
 
 def train(
-    scenes: Sequence[LabelledScene],
+    scenes: Sequence[TrainingScene],
     bands: tuple[str, ...],
     candidate: Candidate,
     config: TrainConfig,
@@ -41,7 +41,7 @@ def train(
     Every step depends on the seed and its number alone, so a resumed training ends in the weights of an uninterrupted.
 
     Args:
-        scenes: to learn from, in memory.
+        scenes: to learn from, in memory or on disk.
         bands: names of their channels.
         candidate: what to build.
         config: how to train.

@@ -3,12 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from changedet.config import load_pipeline
 from changedet.errors import ConfigError, NotFoundError
 from changedet.grid import Window
 from changedet.learn.datasets import dataset_of, open_dataset, refuse_overlap
 from changedet.learn.datasets.scene import DiskScene, LabelledScene, training_scenes
+from changedet.learn.sample import ChipSampler
 from changedet.network.card import Place
 from tests.learn.conftest import BANDS
 
@@ -87,6 +89,17 @@ def test_a_scene_on_disk_is_read_as_the_same_in_memory(tmp_path: Path, make_oscd
     assert np.array_equal(disk.changed_pixels(), memory.changed_pixels())
     for one, other in zip(disk.read(Window(5, 7, 20, 30)), memory.read(Window(5, 7, 20, 30)), strict=True):
         np.testing.assert_allclose(one, other, atol=5e-4)
+
+
+def test_a_training_draws_the_same_chips_from_disk(tmp_path: Path, make_oscd: MakeOscd) -> None:
+    dataset = open_dataset(dataset_of(str(make_oscd(tmp_path, ("a", "b"), 64))))
+    one, other = (
+        ChipSampler(scenes, size=32, batch=4, changed_share=0.5, seed=1).draw(0)
+        for scenes in (training_scenes(dataset, BANDS, max_bytes=size) for size in (10**9, 1000))
+    )
+    torch.testing.assert_close(one.before, other.before, atol=5e-4, rtol=0)
+    assert torch.equal(one.target, other.target)
+    assert torch.equal(one.valid, other.valid)
 
 
 def test_a_scene_on_disk_keeps_an_even_selection_of_its_changed_pixels(tmp_path: Path, make_oscd: MakeOscd) -> None:
