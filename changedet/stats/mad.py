@@ -1,0 +1,162 @@
+"""Multivariate alteration detection: what the bands of two dates do not have in common, most different first.
+
+Nielsen, Conradsen and Simpson, "Multivariate alteration detection (MAD) and MAF postprocessing in multispectral,
+bitemporal image data", Remote Sensing of Environment 64, 1998; Nielsen, "The regularized iteratively reweighted MAD
+method for change detection in multi- and hyperspectral data", IEEE Transactions on Image Processing 16(2), 2007.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from changedet.errors import PairError
+from changedet.stats.chisquare import survival
+from changedet.stats.moments import Moments
+
+Floats = NDArray[np.float64]
+
+# Directions with less than this share of the largest variance are rounding: of a constant or a repeated band.
+_RANK_TOLERANCE = 1e-9
+# Equal dates have correlation 1 and variates of no variance; with a floor their statistic is 0 and not 0 / 0.
+_SMALLEST_VARIANCE = 1e-9
+# Iterations stop once no correlation moves by more, as is usual for the method.
+_TOLERANCE = 1e-3
+_MOST_ITERATIONS = 50
+# Below this share of unchanged pixels the reweighting feeds on a handful of nearly identical ones.
+_LEAST_UNCHANGED = 0.01
+# Columns at a time: a few MB in float64, whatever the number of samples.
+_PART = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mad:
+    """Fitted canonical variates of two dates with C bands each; R is the rank of the poorer date, at most C.
+
+    Attributes:
+        before_mean: float64 (C,).
+        after_mean: float64 (C,).
+        before: float64 (R, C), one row a variate; each canonical variate has unit variance.
+        after: float64 (R, C).
+        correlations: float64 (R,), canonical, ascending, so that the variate with the most change comes first.
+        iterations: how often the pixels were weighted anew; 0 for plain MAD.
+        converged: whether the last iteration moved no correlation by more than 0.001; True for plain MAD.
+    """
+
+    before_mean: Floats
+    after_mean: Floats
+    before: Floats
+    after: Floats
+    correlations: Floats
+    iterations: int = 0
+    converged: bool = True
+
+    @classmethod
+    def from_moments(cls, moments: Moments) -> Self:
+        """Fit to the moments of stacked bands (before, then after; 2C variables).
+
+        Raises:
+            PairError: at one date no band varies.
+        """
+        bands = len(moments.mean) // 2
+        scale = np.where(moments.deviation > 0, moments.deviation, 1.0)
+        correlation = moments.covariance / np.outer(scale, scale)
+        whiten_before = _whitening(correlation[:bands, :bands])
+        whiten_after = _whitening(correlation[bands:, bands:])
+        u, rho, v = scipy.linalg.svd(whiten_before @ correlation[:bands, bands:] @ whiten_after.T, full_matrices=False)
+        before, after = u.T @ whiten_before, v @ whiten_after
+        # A pair of variates may change sign together: let the first date's agree with its bands on the whole.
+        sign = np.where((before @ correlation[:bands, :bands]).sum(axis=1) < 0, -1.0, 1.0)[:, None]
+        before, after = sign * before / scale[:bands], sign * after / scale[bands:]
+        return cls(moments.mean[:bands], moments.mean[bands:], before[::-1], after[::-1], np.clip(rho[::-1], 0.0, 1.0))
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the chi-square statistic."""
+        return len(self.correlations)
+
+    def variates(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Floats:
+        """Return the MAD variates, float64 (R, N), of pixels (C, N)."""
+        first = self.before @ (before - self.before_mean[:, None])
+        second = self.after @ (after - self.after_mean[:, None])
+        variates: Floats = first - second
+        return variates
+
+    def statistic(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Floats:
+        """Return the sum of squared variates over their variances, float64 (N,), of pixels (C, N).
+
+        Where nothing changed, it has a chi-square distribution with `freedom` degrees of freedom.
+        """
+        variance = np.maximum(2 * (1 - self.correlations), _SMALLEST_VARIANCE)
+        statistic: Floats = (self.variates(before, after) ** 2 / variance[:, None]).sum(axis=0)
+        return statistic
+
+    def no_change(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Floats:
+        """Return the chi-square tail, float64 (N,) in 0..1, of pixels (C, N): IR-MAD's weight, high where unchanged.
+
+        Weighting by it narrows the variances it is taken from, so it runs low after several iterations.
+        """
+        return survival(self.statistic(before, after), self.freedom)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        arrays = ("before_mean", "after_mean", "before", "after", "correlations")
+        return {
+            **{name: getattr(self, name).tolist() for name in arrays},
+            "iterations": self.iterations,
+            "converged": self.converged,
+        }
+
+
+def fit_irmad(samples: NDArray[np.floating]) -> Mad:
+    """Fit MAD to stacked pixels (2C, N), weighted by their probability of no change, again and again until it settles.
+
+    Args:
+        samples: bands of the before date, then of the after date.
+
+    Raises:
+        PairError: at one date no band varies.
+    """
+    bands = len(samples) // 2
+    mad = Mad.from_moments(_moments(samples, None))
+    for iteration in range(1, _MOST_ITERATIONS + 1):
+        moments = _moments(samples, mad)
+        if moments.weight < max(_LEAST_UNCHANGED * samples.shape[1], 2 * bands + 1):
+            return _after(mad, iteration - 1, converged=False)
+        last, mad = mad, Mad.from_moments(moments)
+        if mad.freedom == last.freedom and np.abs(mad.correlations - last.correlations).max() < _TOLERANCE:
+            return _after(mad, iteration, converged=True)
+    return _after(mad, _MOST_ITERATIONS, converged=False)
+
+
+def _moments(samples: NDArray[np.floating], mad: Mad | None) -> Moments:
+    """Return the moments of the samples, each with its probability of no change for its weight."""
+    bands = len(samples) // 2
+    total = Moments.none(len(samples))
+    for start in range(0, samples.shape[1], _PART):
+        part = samples[:, start : start + _PART].astype(np.float64)
+        total += Moments.of(part, None if mad is None else mad.no_change(part[:bands], part[bands:]))
+    return total
+
+
+def _after(mad: Mad, iterations: int, *, converged: bool) -> Mad:
+    return Mad(
+        mad.before_mean, mad.after_mean, mad.before, mad.after, mad.correlations, iterations, converged=converged
+    )
+
+
+def _whitening(correlation: Floats) -> Floats:
+    """Return the rows (R, C) that turn standardised bands into R uncorrelated ones of unit variance."""
+    variances, directions = scipy.linalg.eigh(correlation)
+    keep = variances > _RANK_TOLERANCE * max(float(variances[-1]), 1e-300)
+    if not keep.any() or not variances[-1] > 0:
+        raise PairError(
+            "at one date every valid pixel is the same",
+            expected="two scenes that vary, for their statistics to be compared",
+        )
+    whitening: Floats = (directions[:, keep] / np.sqrt(variances[keep])).T
+    return whitening
