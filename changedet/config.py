@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -13,6 +13,8 @@ from changedet.errors import ConfigError, NotFoundError
 
 # Pixels invalid at either date hold it at both: the middle of the networks' logarithmic scale, ordinary land to them.
 NEUTRAL_REFLECTANCE: Final = 0.1
+
+Kind = TypeVar("Kind", bound="_Config")
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -30,6 +32,7 @@ def parse_bytes(value: object) -> object:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+DEVICES: Final = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 Bounds = tuple[float, float, float, float]
 Resampling = Literal["nearest", "bilinear", "cubic"]
 
@@ -70,7 +73,7 @@ class RunConfig(_Config):
     connectivity: Literal[4, 8] = 8
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
     max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=DEVICES)
     coregister: bool = False
     any_resolution: bool = False
     free_only: bool = False
@@ -111,6 +114,35 @@ class DatasetConfig(_Config):
     split: Literal["train", "val", "test"] | None = None
     coregister: bool | None = None
     resolution_m: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class EvaluateConfig(_Config):
+    """Options of `changedet evaluate` and `changedet calibrate`.
+
+    Attributes:
+        threshold: probability from which a pixel counts as changed; None takes each model card's.
+        protocol: `oscd` counts all pixels of full scenes at threshold 0.5, as its published figures do; `valid` the
+            pixels that are valid at both dates, at `threshold`.
+        allow_overlap: score a model even on scenes that it learned from.
+        bootstrap: draws of scenes for the 95 % interval.
+        seed: of these draws.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        max_memory: bytes the process may hold; the chip size follows from it.
+    """
+
+    threshold: float | None = Field(default=None, gt=0, le=1)
+    protocol: Literal["valid", "oscd"] = "valid"
+    allow_overlap: bool = False
+    bootstrap: int = Field(default=1000, ge=1)
+    seed: int = Field(default=0, ge=0)
+    device: str = Field(default="auto", pattern=DEVICES)
+    max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
+
+    @model_validator(mode="after")
+    def _protocol_has_its_threshold(self) -> EvaluateConfig:
+        if self.protocol == "oscd" and self.threshold not in (None, 0.5):
+            raise ValueError("protocol oscd has the threshold 0.5")
+        return self
 
 
 def _oscd_of_path(value: object) -> object:
@@ -312,8 +344,17 @@ def check_options(options: dict[str, Any]) -> RunConfig:
     Raises:
         ConfigError: an unknown option or a wrong value.
     """
+    return checked(RunConfig, options)
+
+
+def checked(kind: type[Kind], options: dict[str, Any]) -> Kind:
+    """Return validated options of one kind.
+
+    Raises:
+        ConfigError: an unknown option or a wrong value.
+    """
     try:
-        return RunConfig.model_validate(options)
+        return kind.model_validate(options)
     except ValidationError as error:
         raise ConfigError("; ".join(f"{_key(problem)}: {_said(problem)}" for problem in error.errors())) from error
 

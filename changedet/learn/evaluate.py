@@ -1,19 +1,228 @@
-"""How good a model is on scenes whose truth is known: histograms of its stored probability, summed over scenes."""
+"""How good models are on scenes whose truth is known: counts pooled over all pixels of all scenes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from changedet.config import EvaluateConfig
+from changedet.detect.choose import bands_for
+from changedet.detect.detector import NetworkDetector
+from changedet.errors import ConfigError
 from changedet.grid.quantise import quantise
-from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.datasets import LabelledScene
+from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
+from changedet.learn.curves import PrecisionRecall, Reliability
+from changedet.learn.datasets import LabelledDataset, LabelledScene, SceneSource, refuse_overlap
+from changedet.learn.objects import ObjectCounts
+from changedet.learn.score import SceneScore, score_scene
 from changedet.network.base import ChangeNetwork
+from changedet.network.card import Card
 from changedet.network.normalise import LogReflectance
+from changedet.network.package import load_model
+
+Report = Callable[[str], None]
+
+RATIOS = ("precision", "recall", "f1", "iou", "kappa")
+PROTOCOLS = {
+    "valid": "all valid pixels of all scenes, counts pooled, change class",
+    "oscd": "OSCD's: all pixels of full scenes, counts pooled, change class, threshold 0.5",
+}
+# How many times larger or smaller pixels may be than those learned from before it is said.
+_NEAR = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class ModelScore:
+    """A model's scores.
+
+    Attributes:
+        card: of the model.
+        digest: SHA-256 of its file.
+        threshold: with which it was scored.
+        scenes: score of each.
+    """
+
+    card: Card
+    digest: str
+    threshold: float
+    scenes: tuple[SceneScore, ...]
+
+    @property
+    def pixels(self) -> ProbabilityHistogram:
+        """The pixels of all scenes."""
+        return sum((scene.pixels for scene in self.scenes), start=ProbabilityHistogram.empty())
+
+    @property
+    def counts(self) -> ChangeCounts:
+        """The counts of all scenes at the threshold."""
+        return self.pixels.counts(self.threshold)
+
+    @property
+    def objects(self) -> ObjectCounts:
+        """The objects of all scenes."""
+        return sum((scene.objects for scene in self.scenes), start=ObjectCounts.empty())
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of one or several models (seeds of one recipe, say) on the same scenes."""
+
+    dataset: str
+    protocol: str
+    models: tuple[ModelScore, ...]
+    warnings: tuple[str, ...]
+    bootstrap: int
+    seed: int
+
+    def mean_and_deviation(self) -> dict[str, tuple[float, float]]:
+        """Return each ratio's mean over the models and its standard deviation (n - 1; NaN for one model)."""
+        values = {name: [getattr(model.counts, name) for model in self.models] for name in RATIOS}
+        several = len(self.models) > 1
+        return {
+            n: (float(np.mean(v)), float(np.std(v, ddof=1)) if several else float("nan")) for n, v in values.items()
+        }
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return each ratio's 95 % interval over draws of as many scenes, with replacement; mean over the models.
+
+        Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 1979. With few scenes it is
+        narrower than the truth; of one scene nothing can be said, NaN.
+        """
+        if len(self.models[0].scenes) < 2:
+            return dict.fromkeys(RATIOS, (float("nan"), float("nan")))
+        counts = np.array([[_four(s.pixels.counts(m.threshold)) for s in m.scenes] for m in self.models])
+        scenes = counts.shape[1]
+        drawn = np.random.default_rng(self.seed).integers(0, scenes, (self.bootstrap, scenes))
+        samples = [[ChangeCounts(*map(int, four)).ratios() for four in counts[:, draw].sum(1)] for draw in drawn]
+        return {name: _interval([[r[name] for r in models] for models in samples]) for name in RATIOS}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data; undefined figures are None."""
+        means, intervals = self.mean_and_deviation(), self.intervals()
+        return {
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "warnings": list(self.warnings),
+            "over_models": {name: {"mean": _plain(m), "sd": _plain(sd)} for name, (m, sd) in means.items()},
+            "interval_95_over_scenes": {name: [_plain(low), _plain(high)] for name, (low, high) in intervals.items()},
+            "bootstrap": {"draws": self.bootstrap, "seed": self.seed},
+            "models": [_model_json(model) for model in self.models],
+        }
+
+
+def _four(counts: ChangeCounts) -> tuple[int, int, int, int]:
+    return counts.tp, counts.fp, counts.fn, counts.tn
+
+
+def _interval(samples: list[list[float]]) -> tuple[float, float]:
+    means = np.array(samples).mean(axis=1)
+    defined = means[~np.isnan(means)]
+    if not defined.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
+
+
+def _model_json(model: ModelScore) -> dict[str, Any]:
+    pixels = model.pixels
+    curve, reliability = PrecisionRecall.of(pixels), Reliability.of(pixels)
+    best = pixels.best_threshold() if pixels.changed.any() else None
+    return {
+        "model": model.card.name,
+        "sha256": model.digest,
+        "threshold": round(model.threshold, 4),
+        "pooled": model.counts.figures(),
+        "pooled_at_0.5": pixels.counts(0.5).figures(),
+        "best": None if best is None else {"threshold": round(best, 4), **pixels.counts(best).figures()},
+        "average_precision": _plain(curve.average_precision),
+        "expected_calibration_error": _plain(reliability.expected_error),
+        "scenes": {s.name: s.pixels.counts(model.threshold).figures() for s in model.scenes},
+        "objects": model.objects.figures(),
+        "curves": {
+            "threshold": _list(curve.threshold),
+            "precision": _list(curve.precision),
+            "recall": _list(curve.recall),
+            "reliability": {
+                "pixels": reliability.pixels.tolist(),
+                "stated": _list(reliability.stated),
+                "observed": _list(reliability.observed),
+            },
+        },
+    }
+
+
+def _list(values: NDArray[np.float64]) -> list[float | None]:
+    return [_plain(float(value)) for value in values]
+
+
+def evaluate(models: Sequence[str], dataset: LabelledDataset, config: EvaluateConfig, report: Report) -> Evaluation:
+    """Score models on all scenes of a dataset.
+
+    Args:
+        models: files, or names of shipped models.
+        dataset: of scenes of any size.
+        config: how.
+        report: hears a line a scene.
+
+    Raises:
+        ConfigError: a model learned from some of the scenes, and that was not allowed; or no pixel is known.
+        PairError: a scene lacks a band that a model needs.
+    """
+    places = [source.place() for source in dataset.scenes]
+    warnings: list[str] = []
+    scores = []
+    for name in models:
+        model = load_model(name)
+        if not model.card.places:
+            warnings.append(
+                f"the card of {model.card.name} does not say what it learned from: it may know these scenes"
+            )
+        elif not config.allow_overlap:
+            refuse_overlap(model.card.places, places)
+        warnings += _far_off(model.card, dataset)
+        threshold = 0.5 if config.protocol == "oscd" else config.threshold or model.card.threshold
+        scenes = []
+        for source in dataset.scenes:
+            detector = NetworkDetector(model, config.device, bands_for(model.card, source.scenes()))
+            scenes.append(_scored(source, detector, threshold, config))
+            report(f"{model.card.name} · {source.name}: F1 {scenes[-1].pixels.counts(threshold).f1:.3f}")
+        scores.append(ModelScore(model.card, model.digest, threshold, tuple(scenes)))
+    if not any((score.pixels.changed.sum() + score.pixels.unchanged.sum()) for score in scores):
+        raise ConfigError(f"no pixel of {dataset.name} is valid and its truth known", expected="labelled, valid pixels")
+    told = tuple(dict.fromkeys(warnings))
+    return Evaluation(dataset.name, PROTOCOLS[config.protocol], tuple(scores), told, config.bootstrap, config.seed)
+
+
+def _scored(source: SceneSource, detector: NetworkDetector, threshold: float, config: EvaluateConfig) -> SceneScore:
+    return score_scene(
+        source,
+        detector,
+        threshold=threshold,
+        max_memory=config.max_memory,
+        all_pixels=config.protocol == "oscd",
+    )
+
+
+def _far_off(card: Card, dataset: LabelledDataset) -> list[str]:
+    pixels = [source.resolution_m() for source in dataset.scenes]
+    worst = max(pixels, key=lambda pixel: max(pixel / card.resolution_m, card.resolution_m / pixel))
+    if 1 / _NEAR <= worst / card.resolution_m <= _NEAR:
+        return []
+    return [f"pixels of {worst:.3g} m, where {card.name} learned from {card.resolution_m:g} m: expect poorer figures"]
 
 
 def evaluate_scene(network: ChangeNetwork, scene: LabelledScene) -> ProbabilityHistogram:
-    """Return the histogram of one scene, all of it in one pass, from the bytes that a run would store."""
+    """Return the histogram of one scene in memory, all of it in one pass, from the bytes that a run would store."""
     with torch.inference_mode():
         before, after = (LogReflectance()(_tensor(image)) for image in (scene.before, scene.after))
         probability = network(before, after).float().sigmoid()[0, 0].numpy()

@@ -1,0 +1,132 @@
+"""An evaluation for people: a table in Markdown, and curves in a PNG."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from changedet.learn.curves import PrecisionRecall, Reliability
+from changedet.learn.evaluate import RATIOS, Evaluation
+from changedet.learn.objects import IOUS, SIZES_M2
+from changedet.write.staging import atomic_path
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, *, overwrite: bool = False) -> None:
+    """Write evaluation.json, evaluation.md and evaluation.png into a folder.
+
+    Raises:
+        OutputExistsError: one is there and `overwrite` is not set.
+        OutputError: one cannot be written.
+    """
+    with atomic_path(folder / "evaluation.json", overwrite=overwrite) as path:
+        path.write_text(json.dumps(evaluation.as_json(), indent=1), encoding="utf-8")
+    with atomic_path(folder / "evaluation.md", overwrite=overwrite) as path:
+        path.write_text(markdown(evaluation), encoding="utf-8")
+    with atomic_path(folder / "evaluation.png", overwrite=overwrite) as path:
+        draw_curves(evaluation, path)
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Return the tables of an evaluation in Markdown: models, scenes, objects."""
+    content = evaluation.as_json()
+    parts = [
+        f"# {_cell(content['dataset'])}",
+        f"Protocol: {content['protocol']}.",
+        *(f"Note: {_cell(warning)}." for warning in content["warnings"]),
+        _models_table(content),
+        *(_scenes_table(model) for model in content["models"]),
+        *(_objects_table(model) for model in content["models"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _models_table(content: dict[str, Any]) -> str:
+    header = ["model", "threshold", *RATIOS, "average precision", "calibration error"]
+    rows = [
+        [
+            model["model"],
+            model["threshold"],
+            *(model["pooled"][name] for name in RATIOS),
+            model["average_precision"],
+            model["expected_calibration_error"],
+        ]
+        for model in content["models"]
+    ]
+    low_high = content["interval_95_over_scenes"]
+    rows.append(["95 % interval over scenes", "", *(_range(low_high[name]) for name in RATIOS), "", ""])
+    if len(content["models"]) > 1:
+        over = content["over_models"]
+        rows.append(
+            ["mean ± sd over models", "", *(f"{_said(x['mean'])} ± {_said(x['sd'])}" for x in over.values()), "", ""]
+        )
+    return _table(header, rows)
+
+
+def _scenes_table(model: dict[str, Any]) -> str:
+    rows = [[name, *(scene[ratio] for ratio in RATIOS)] for name, scene in model["scenes"].items()]
+    return f"## {_cell(model['model'])} by scene\n\n" + _table(["scene", *RATIOS], rows)
+
+
+def _objects_table(model: dict[str, Any]) -> str:
+    keys = [(f"iou_{iou}", what) for iou in IOUS for what in ("precision", "recall")]
+    header = ["objects", "true", "called", *(f"{what} at IoU {key.removeprefix('iou_')}" for key, what in keys)]
+    rows = [
+        [name, part["true"], part["called"], *(part[key][what] for key, what in keys)]
+        for name, part in model["objects"].items()
+    ]
+    bounds = ", ".join(f"{name} from {low:,.0f} m²" for name, low in SIZES_M2.items())
+    return f"## {_cell(model['model'])} by object\n\nSizes: {bounds}.\n\n" + _table(header, rows)
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *([_said(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else _cell(str(value))
+
+
+def _range(pair: list[float | None]) -> str:
+    return f"{_said(pair[0])} to {_said(pair[1])}"
+
+
+def _cell(text: str) -> str:
+    """Return text that stays inside a cell, whatever a model's or a file's name holds."""
+    kept = "".join(f"\\{c}" if c in "\\|`*_[]<>#" else c for c in text)
+    return " ".join(kept.split())
+
+
+def draw_curves(evaluation: Evaluation, path: Path) -> None:
+    """Draw precision against recall, and observed against stated probability, one line a model."""
+    # The object interface: pyplot would keep figures, and ask for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    curve_axes, reliability_axes = figure.subplots(1, 2)
+    for model in evaluation.models:
+        curve, reliability = PrecisionRecall.of(model.pixels), Reliability.of(model.pixels)
+        (line,) = curve_axes.plot(curve.recall, curve.precision, label=_label(model.card.name, curve.average_precision))
+        curve_axes.plot(model.counts.recall, model.counts.precision, "o", color=line.get_color())
+        error = f"error {reliability.expected_error:.3f}"
+        reliability_axes.plot(reliability.stated, reliability.observed, "o-", label=error, color=line.get_color())
+    curve_axes.set(
+        xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="Change class, all scenes pooled"
+    )
+    reliability_axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
+    titles = {"xlabel": "stated probability", "ylabel": "share that is changed", "title": "Reliability"}
+    reliability_axes.set(xlim=(0, 1), ylim=(0, 1), **titles)
+    for axes in (curve_axes, reliability_axes):
+        axes.grid(color="0.9")
+        axes.legend(loc="best", frameon=False)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _label(name: str, average_precision: float) -> str:
+    # A dollar sign would start a formula.
+    return f"{name.replace('$', '')}, average precision {average_precision:.3f}"
