@@ -84,16 +84,43 @@ def _reading_options(command: Any) -> Any:
     """Add the options that say how a pair is read; `run` and `inspect` share them."""
     for option in reversed(
         (
-            click.option("--bands", metavar="NAME=N,…", help="Which band is which, e.g. red=3,green=2,blue=1,nir=4."),
-            click.option("--bounds", nargs=4, type=float, help="Left bottom right top in the before scene's CRS."),
+            click.option(
+                "--bands",
+                metavar="NAME=N,…|SENSOR",
+                help="Which band is which, e.g. red=3,green=2,blue=1,nir=4, or a sensor's usual stack: sentinel-2,"
+                " landsat-8, landsat-7, naip, rgb. One a date with / between.",
+            ),
+            click.option("--bounds", nargs=4, type=float, help="Left bottom right top in the CRS of the grid."),
+            click.option("--like", metavar="FILE", help="Compare on the whole grid of this raster."),
+            click.option("--res", type=float, multiple=True, help="Pixel size, in the before CRS; twice for y and x."),
+            click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this file."),
             click.option("--nodata", type=float, help="Value of invalid pixels, instead of what the files declare."),
-            click.option("--scale", type=float, help="Stored value times this is reflectance, e.g. 0.0001."),
+            click.option(
+                "--valid-mask",
+                multiple=True,
+                metavar="[KIND:]FILE[#BAND]",
+                help="Which pixels are valid: a mask, or scl:, qa_pixel:, cfmask:, omnicloudmask: and a quality band;"
+                " none ignores the product's own. Once for all dates, or once a date.",
+            ),
+            click.option(
+                "--scale",
+                type=float,
+                multiple=True,
+                help="Stored value times this is reflectance, e.g. 0.0001. Once for all dates, or once a date.",
+            ),
+            click.option("--offset", type=float, multiple=True, help="Added after the scale, e.g. -0.1; likewise."),
             click.option(
                 "--resampling",
                 type=click.Choice(["nearest", "bilinear", "cubic"]),
                 help="Kernel where a scene is warped.",
             ),
-            click.option("--dates", callback=_dates, metavar="BEFORE,AFTER", help="ISO dates of the two scenes."),
+            click.option("--coregister", is_flag=True, help="Remove the displacement between the dates."),
+            click.option(
+                "--normalize",
+                type=click.Choice(["none", "histogram", "irmad"]),
+                help="Bring the after date's values to the before date's. Default: none.",
+            ),
+            click.option("--dates", callback=_dates, metavar="BEFORE,AFTER", help="ISO dates of the scenes."),
         )
     ):
         command = option(command)
@@ -108,7 +135,6 @@ def _reading_options(command: Any) -> Any:
 @click.option("--threshold", type=float, help="Probability from which a pixel is changed. Default: the model card's.")
 @click.option("--min-area", type=float, help="Leave out polygons below this many m².")
 @click.option("--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8.")
-@click.option("--coregister", is_flag=True, help="Remove the residual shift between the dates.")
 @click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core and discarded.")
 @click.option("--max-memory", metavar="SIZE", help="Memory the process may take, e.g. 2GB (the default).")
 @click.option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")

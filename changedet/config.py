@@ -15,6 +15,7 @@ from changedet.errors import ConfigError, NotFoundError
 NEUTRAL_REFLECTANCE: Final = 0.1
 
 Kind = TypeVar("Kind", bound="_Config")
+_T = TypeVar("_T")
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -35,6 +36,16 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 DEVICES: Final = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 Bounds = tuple[float, float, float, float]
 Resampling = Literal["nearest", "bilinear", "cubic"]
+Coregister = bool | Literal["shift", "field"]
+Normalize = Literal["none", "histogram", "irmad"]
+
+
+def _as_tuple(value: object) -> object:
+    """Return a single value as a tuple of one: `scale: 0.0001` in a pipeline file."""
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+PerDate = Annotated[tuple[_T, ...], BeforeValidator(_as_tuple)]
 
 
 class _Config(BaseModel):
@@ -47,21 +58,32 @@ class RunConfig(_Config):
     Attributes:
         model: name of a shipped model or a model file; None takes the shipped one with the most bands that both scenes
             have.
-        bands: which band is which, as `red=3,nir=4`, for files whose bands have no names.
+        bands: which band is which, as `red=3,nir=4`, by number or description, or a sensor: `sentinel-2`, `landsat-8`,
+            `landsat-7`, `naip`, `rgb`; for files whose bands have no names. With `/` between, one a date.
         threshold: probability from which a pixel counts as changed; None takes the model card's.
         min_area: polygons below this many square metres are left out.
         connectivity: 8 joins pixels that touch at a corner, 4 does not.
         halo: px read around a chip's core and discarded; `default` is the card's, `exact` the whole receptive field.
         max_memory: bytes the process may hold; the chip size follows from it.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        coregister: remove the residual shift between the dates.
+        coregister: remove the displacement between the dates: true or `field` as a smooth field where windows support
+            one, else as one shift; `shift` as one shift.
+        normalize: how the after date's values are brought to the before date's: `none`,
+            `histogram` matching, or `irmad`: regression on pixels that IR-MAD holds to be unchanged.
         any_resolution: run even where the pixels are over three times larger or smaller than the model's.
         free_only: refuse models that are not free for commercial use.
         nodata: value that marks invalid pixels, instead of what the files declare.
-        scale: what stored values are multiplied by to become reflectance, instead of what is recognised.
-        bounds: left, bottom, right, top in the before scene's CRS.
+        scale: what stored values are multiplied by to become reflectance, instead of what is recognised; one for all
+            dates or one a date.
+        offset: what is added then, likewise.
+        valid_mask: what says which pixels are valid: `auto` for the product's own quality band, `none`, or
+            `[KIND:]FILE[#BAND]`; one for all dates or one a date.
+        bounds: left, bottom, right, top in the CRS of the grid.
+        like: raster whose grid is the result's, whole.
+        res: size of a pixel, or its height and width, in units of the before scene's CRS.
+        aoi: vector file; only inside its polygons is anything compared.
         resampling: kernel where a scene has to be warped.
-        dates: of before and after, ISO.
+        dates: of the scenes, ISO, in their order.
         overwrite: replace what an earlier run left in the output folder.
         co: creation options of the two COGs.
     """
@@ -74,14 +96,20 @@ class RunConfig(_Config):
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
     max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
     device: str = Field(default="auto", pattern=DEVICES)
-    coregister: bool = False
+    coregister: Coregister = False
+    normalize: Normalize = "none"
     any_resolution: bool = False
     free_only: bool = False
     nodata: float | None = None
-    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    scale: PerDate[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = ()
+    offset: PerDate[Annotated[float, Field(allow_inf_nan=False)]] = ()
+    valid_mask: PerDate[str] = ("auto",)
     bounds: Bounds | None = None
+    like: str | None = None
+    res: PerDate[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = ()
+    aoi: str | None = None
     resampling: Resampling = "bilinear"
-    dates: tuple[str, str] | None = None
+    dates: tuple[str, ...] | None = None
     overwrite: bool = False
     co: dict[str, str] = Field(default_factory=dict)
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from changedet.config import check_options
 from changedet.detect.choose import bands_for, choose_model, told_missing
+from changedet.detect.prepare import prepare
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.errors import ModelError, PairError
 from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair, common_bands
-from changedet.read.report import PairReport, report_pair
+from changedet.read.report import PairReport
 
 
 def inspect(before: str | os.PathLike[str], after: str | os.PathLike[str], **options: Any) -> PairReport:
@@ -31,4 +32,4 @@ def inspect(before: str | os.PathLike[str], after: str | os.PathLike[str], **opt
     except (ModelError, PairError) as error:
         bands, note = common_bands(*scenes), f"WARNING: {error.args[0].splitlines()[0]}"
     with RasterPair(scenes[0].select(bands), scenes[1].select(bands), reading_options(config)) as pair:
-        return report_pair(pair).noting(note)
+        return prepare(pair, coregister=config.coregister, normalize=config.normalize).report.noting(note)

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from changedet.config import Coregister, Normalize
 from changedet.errors import PairError
 from changedet.grid.window import blocks
-from changedet.read.pair import RasterPair
+from changedet.read.coregister import ShiftEstimate
+from changedet.read.displacement import NONE, Displacement
+from changedet.read.field import Registration, register
+from changedet.read.interpret import told
+from changedet.read.pair import Correction, RasterPair
+from changedet.read.radiometry import Curves, plan_radiometry
 from changedet.read.report import PairReport, report_pair
+from changedet.read.survey import Survey, survey
 
 _BLOCK_PX = 1024
 
@@ -19,32 +26,67 @@ class Preparation:
 
     Attributes:
         report: the pair report.
-        shift: (row, col) of the after date that is removed while it is read, px.
+        correction: what is put right while the pair is read.
     """
 
     report: PairReport
-    shift: tuple[float, float]
+    correction: Correction
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data, without the report, which has a place of its own in run.json."""
-        return {"shift_removed_px": {"row": self.shift[0], "col": self.shift[1]}}
+        correction = self.correction
+        return {
+            "displacement_removed_px": correction.displacement.as_json(),
+            "curves_before": _plain(correction.before),
+            "curves_after": _plain(correction.after),
+        }
 
 
-def prepare(pair: RasterPair, *, coregister: bool) -> Preparation:
-    """Look at a bounded sample of the pair, and estimate the shift to remove.
+def _plain(curves: Curves | None) -> dict[str, Any] | None:
+    return curves.as_json() if curves else None
+
+
+def prepare(pair: RasterPair, *, coregister: Coregister = False, normalize: Normalize = "none") -> Preparation:
+    """Look at a bounded sample of the pair, and decide what to put right while it is read.
+
+    Args:
+        pair: as it was opened, with nothing put right.
+        coregister: remove the displacement of the after date: True or `field` as a field where there is one, else as
+            one shift; `shift` as one shift.
+        normalize: how to bring the after date's values to the before date's.
 
     Raises:
         PairError: no pixel is valid at both dates.
     """
-    report = report_pair(pair)
-    if report.valid_share == 0 and not _any_valid(pair):
+    seen = survey(pair)
+    if seen.valid_share == 0 and not _any_valid(pair):
         raise PairError(
-            f"no pixel is valid at both dates (before: {pair.nodata[0].why}; after: {pair.nodata[1].why})",
+            f"no pixel is valid at both dates (before: {told(pair.nodata[0])}; after: {told(pair.nodata[1])})",
             expected="some pixels that are valid at both dates",
             remedy="changedet inspect shows the share; --nodata sets what marks invalid pixels",
         )
-    remove = coregister and report.shift.reliable
-    return Preparation(report, (report.shift.row, report.shift.col) if remove else (0.0, 0.0))
+    found = _register(pair, seen, coregister)
+    remaining, aligned = _after_removal(pair, found.displacement, seen)
+    plan = plan_radiometry(aligned.before, aligned.after, bands=pair.bands, physical=pair.is_physical, method=normalize)
+    report = report_pair(pair, seen, alignment=found.why, remaining=remaining, radiometry=plan.why)
+    return Preparation(report, Correction(found.displacement, plan.before, plan.after))
+
+
+def _register(pair: RasterPair, seen: Survey, coregister: Coregister) -> Registration:
+    if not coregister:
+        return Registration(NONE, "nothing removed: not asked to")
+    bent = any(band.by_gcps for band in (*pair.before.bands, *pair.after.bands))
+    found = register(seen.windows, seen.shift, field=coregister != "shift" and not bent)
+    return Registration(found.displacement, "one shift removed: control points bend the grid") if bent else found
+
+
+def _after_removal(pair: RasterPair, displacement: Displacement, seen: Survey) -> tuple[ShiftEstimate | None, Survey]:
+    """Return the shift that remains, and a survey of what the chips will hold."""
+    if displacement.is_none:
+        return None, seen
+    with pair.corrected(Correction(displacement)) as aligned:
+        again = survey(aligned)
+    return again.shift, again
 
 
 def _any_valid(pair: RasterPair) -> bool:

@@ -95,9 +95,9 @@ def run(
         selected = [scene.select(detector.bands) for scene in scenes]
         with RasterPair(selected[0], selected[1], reading_options(config)) as raw:
             notes = check_resolution(raw, detector.card, config), told_missing(detector.card, detector.bands)
-            preparation = prepare(raw, coregister=config.coregister)
+            preparation = prepare(raw, coregister=config.coregister, normalize=config.normalize)
             with (
-                raw.shifted(preparation.shift) as pair,
+                raw.corrected(preparation.correction) as pair,
                 RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, tags=tags)) as sink,
             ):
                 plan = _plan(pair, detector, config)
@@ -180,6 +180,6 @@ def _warnings(first: tuple[str | None, ...], preparation: Preparation, config: R
     notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
     if config.coregister:
         notes = [note for note in notes if "--coregister" not in note]
-        if not preparation.report.shift.reliable:
+        if preparation.correction.displacement.is_none:
             notes.append("the residual shift could not be estimated, so none was removed")
     return [*filter(None, first), *notes]

@@ -81,3 +81,16 @@ def blocks(height: int, width: int, size: int) -> list[Window]:
         for row in range(0, height, size)
         for col in range(0, width, size)
     ]
+
+
+def sample_windows(height: int, width: int, *, size: int, per_axis: int) -> list[Window]:
+    """Return at most `per_axis` squared windows of at most `size` px, spread evenly, never overlapping by half."""
+    rows, cols = (_starts(length, size, per_axis) for length in (height, width))
+    return [Window(row, col, min(size, height), min(size, width)) for row in rows for col in cols]
+
+
+def _starts(length: int, size: int, most: int) -> list[int]:
+    if length <= size:
+        return [0]
+    count = min(most, max(2, 2 * length // size - 1))
+    return [round(start) for start in (step * (length - size) / (count - 1) for step in range(count))]

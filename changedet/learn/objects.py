@@ -11,7 +11,7 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from changedet.read.scene import quietly_without_georeference
+from changedet.read.header import quietly_without_georeference
 from changedet.vectorize.polygons import polygon_batches
 
 IOUS = (0.1, 0.3, 0.5)

@@ -14,12 +14,16 @@ from pyproj import Geod, Transformer
 
 from changedet.errors import ConfigError, PairError
 from changedet.grid import Window, snap
+from changedet.read.displacement import NONE, Displacement
+from changedet.read.resample import is_geographic, near, transformed
 
 # A grid that is off by less than this many pixels at its corners is the same grid: the numbers in headers are rounded.
 SAME_GRID_TOLERANCE = 0.01
+# Points along each axis by which a scene's footprint is brought to another CRS: enough for edges that bend.
+_STEPS = 22
 
 Floats = NDArray[np.float64]
-Placing = Literal["direct", "warped"]
+Placing = Literal["direct", "warped", "displaced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,12 @@ class Placement:
     """How the pixels of one file come to lie on the target grid.
 
     Attributes:
-        how: `direct` reads whole source pixels at an offset; `warped` resamples once.
+        how: `direct` reads whole source pixels at an offset; `warped` resamples once, by GDAL; `displaced` resamples
+            once too, by `changedet.read.resample`, along a field of displacements.
         row: target row 0 is this row of the source (direct only).
         col: target column 0 is this column of the source (direct only).
-        geobox: the grid to warp to (warped only): the target, moved by the residual shift.
-        x_scale: target pixels per source pixel along x, at most 1: the width of the resampling kernel (warped only).
+        geobox: the grid to resample to: the target, moved by the residual shift where that is one.
+        x_scale: target pixels per source pixel along x, at most 1: the width of the resampling kernel.
         y_scale: likewise along y.
     """
 
@@ -49,34 +54,33 @@ def overlap(before: GeoBox, after: GeoBox) -> GeoBox:
     Raises:
         PairError: the scenes do not overlap.
     """
-    there = after.extent.to_crs(str(before.crs), resolution=_edge_step(after)).boundingbox
-    corners = np.array([there.left, there.right] * 2), np.array([there.bottom, there.bottom, there.top, there.top])
-    cols, rows = _transformed(~before.affine, *corners)
+    rows, cols = _footprint(after, before)
     tolerance = SAME_GRID_TOLERANCE
+    if not rows.size:
+        raise _apart(before, after)
     row, col = (math.floor(axis.min() + tolerance) for axis in (rows, cols))
     stop_row, stop_col = (math.ceil(axis.max() - tolerance) for axis in (rows, cols))
     height, width = before.shape
     if min(stop_row, height) <= max(row, 0) or min(stop_col, width) <= max(col, 0):
-        raise PairError(
-            f"the scenes do not overlap: before covers {_place(before)}, after covers {_place(after)}",
-            expected="two scenes of the same place",
-        )
+        raise _apart(before, after)
     return before[max(row, 0) : min(stop_row, height), max(col, 0) : min(stop_col, width)]
 
 
-def place(source: GeoBox, target: GeoBox, *, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
+def place(source: GeoBox, target: GeoBox, *, displacement: Displacement = NONE, straight: bool = True) -> Placement:
     """Decide how a file on `source` gets onto `target`.
 
     Args:
         source: grid of the file.
         target: grid of the pair.
-        shift: residual shift (row, col) in target px: what lies at (r, c) before is found at (r + row, c + col) in
-            the file as its georeference has it.
+        displacement: of the file against the before date.
+        straight: False where `source` is only about where the file lies, see `Band.by_gcps`.
     """
-    offset = pixel_offset(source, target) if shift == (0.0, 0.0) else None
+    offset = pixel_offset(source, target) if displacement.is_none and straight else None
     if offset is not None:
         return Placement("direct", *offset, target, 1.0, 1.0)
-    row, col = shift
+    if not displacement.is_constant or source.crs is None:  # without a CRS there is nothing GDAL could warp to
+        return Placement("displaced", 0, 0, target, *_kernel_scale(source, target))
+    row, col = displacement.mean
     moved = target.translate_pix(col, row)
     return Placement("warped", 0, 0, moved, *_kernel_scale(source, moved))
 
@@ -88,7 +92,7 @@ def pixel_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
     height, width = target.shape
     # All four corners, so that a pixel size that differs a little counts at the far end, where it shows.
     cols, rows = np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height])
-    source_cols, source_rows = _transformed(~source.affine, *_transformed(target.affine, cols, rows))
+    source_cols, source_rows = transformed(~source.affine, *transformed(target.affine, cols, rows))
     row, col = float(source_rows[0]), float(source_cols[0])
     off_lattice = np.hypot(source_rows - row - rows, source_cols - col - cols)
     if off_lattice.max() > SAME_GRID_TOLERANCE:
@@ -108,10 +112,10 @@ def _kernel_scale(source: GeoBox, target: GeoBox) -> tuple[float, float]:
     height, width = target.shape
     cols = width / 2 + np.array([0.0, 1.0, 0.0])
     rows = height / 2 + np.array([0.0, 0.0, 1.0])
-    x, y = _transformed(target.affine, cols, rows)
+    x, y = transformed(target.affine, cols, rows)
     if source.crs != target.crs:
         x, y = Transformer.from_crs(target.crs, source.crs, always_xy=True).transform(x, y)
-    source_cols, source_rows = _transformed(~source.affine, np.asarray(x), np.asarray(y))
+    source_cols, source_rows = transformed(~source.affine, np.asarray(x), np.asarray(y))
     # The length of both steps together: a turned grid of the same resolution has scale 1 and is not blurred.
     per_pixel = (np.hypot(*(axis[1:] - axis[0])) for axis in (source_cols, source_rows))
     x_scale, y_scale = (1.0 / max(float(extent), 1e-9) for extent in per_pixel)
@@ -130,14 +134,9 @@ def ground_resolution(geobox: GeoBox) -> tuple[float, float]:
 
 def to_lonlat(geobox: GeoBox, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:
     """Return WGS 84 longitude and latitude (degrees) of points given in pixels of `geobox`."""
-    x, y = _transformed(geobox.affine, np.asarray(cols, dtype=float), np.asarray(rows, dtype=float))
+    x, y = transformed(geobox.affine, np.asarray(cols, dtype=float), np.asarray(rows, dtype=float))
     lon, lat = Transformer.from_crs(geobox.crs, "EPSG:4326", always_xy=True).transform(x, y)
     return np.asarray(lon), np.asarray(lat)
-
-
-def _transformed(affine: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Apply `affine` to arrays; its own `*` is for single points."""
-    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def window_of(geobox: GeoBox, part: GeoBox) -> Window:
@@ -149,10 +148,40 @@ def window_of(geobox: GeoBox, part: GeoBox) -> Window:
     return Window(*offset, height, width)
 
 
-def _edge_step(geobox: GeoBox) -> float:
-    """Length (CRS units) between points added to an edge before it is reprojected, so that a curved edge stays one."""
+def _footprint(geobox: GeoBox, grid: GeoBox) -> tuple[Floats, Floats]:
+    """Return rows and columns on `grid` of points all over `geobox`, edges included; none where they have none.
+
+    Points and not a polygon: one that crosses the antimeridian or holds a pole has no simple edge.
+    """
     height, width = geobox.shape
-    return float(max(height * abs(geobox.resolution.y), width * abs(geobox.resolution.x)) / 20)
+    rows, cols = np.meshgrid(np.linspace(0, height, _STEPS), np.linspace(0, width, _STEPS), indexing="ij")
+    x, y = transformed(geobox.affine, cols.ravel(), rows.ravel())
+    if geobox.crs != grid.crs:
+        x, y = Transformer.from_crs(geobox.crs, grid.crs, always_xy=True).transform(x, y)
+    x, y = np.asarray(x), np.asarray(y)
+    finite = np.isfinite(x) & np.isfinite(y)
+    if is_geographic(grid):
+        x = near(x, grid)
+    grid_cols, grid_rows = transformed(~grid.affine, x[finite], y[finite])
+    return grid_rows, grid_cols
+
+
+def turned_to(geobox: GeoBox, other: GeoBox) -> GeoBox:
+    """Return a geographic grid turned by whole circles to lie near `other`: 181° E is 179° W."""
+    if not is_geographic(geobox) or geobox.crs != other.crs:
+        return geobox
+    height, width = geobox.shape
+    a, b, c, d, e, f = geobox.affine[:6]
+    middle = np.array([a * width / 2 + b * height / 2 + c])
+    turn = float(near(middle, other)[0] - middle[0])
+    return GeoBox(geobox.shape, Affine(a, b, c + turn, d, e, f), geobox.crs) if turn else geobox
+
+
+def _apart(before: GeoBox, after: GeoBox) -> PairError:
+    return PairError(
+        f"the scenes do not overlap: before covers {_place(before)}, after covers {_place(after)}",
+        expected="two scenes of the same place",
+    )
 
 
 def _place(geobox: GeoBox) -> str:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.registration import phase_cross_correlation
 
-from changedet.grid import Window
+from changedet.grid.window import sample_windows
 from changedet.read.pair import Chip, RasterPair
 
 # Below this a shift is not worth a resampling, which blurs (px).
 NOTICEABLE_SHIFT = 0.5
 
-_WINDOW_PX = 192
-_WINDOWS_PER_AXIS = 6
+WINDOW_PX = 192
+WINDOWS_PER_AXIS = 8
 _UPSAMPLING = 50
 _LARGEST_SHIFT = 8.0
 _AGREEMENT_PX = 0.5
@@ -57,43 +57,50 @@ class ShiftEstimate:
         return self.agreeing >= max(5, self.windows / 4)
 
 
+@dataclass(frozen=True, slots=True)
+class WindowShifts:
+    """What one window says of the shift.
+
+    Attributes:
+        row: of the window's middle (px).
+        col: likewise.
+        estimates: (row, col) of the shift, one a band, (B, 2); B is 0 where the window says nothing.
+    """
+
+    row: float
+    col: float
+    estimates: NDArray[np.float64]
+
+
 def estimate_shift(pair: RasterPair) -> ShiftEstimate:
-    """Estimate the one shift of the whole pair from at most 36 windows of 192 px spread evenly over it."""
+    """Estimate the one shift of the whole pair from at most 64 windows of 192 px spread evenly over it."""
+    return agree(sample_shifts(pair))
+
+
+def sample_shifts(pair: RasterPair) -> list[WindowShifts]:
+    """Return the shifts in windows spread evenly over the pair, reading no more bands than they take."""
     height, width = pair.geobox.shape
-    with pair.with_bands(_sharpest(pair.bands)) as light:
-        estimates = [
-            shift
-            for window in sample_windows(height, width, size=_WINDOW_PX, per_axis=_WINDOWS_PER_AXIS)
-            for shift in _shifts_of(light.read(window))
-        ]
-    return _agree(np.array(estimates, dtype=float).reshape(-1, 2))
+    with pair.with_bands(sharpest(pair.bands)) as light:
+        windows = sample_windows(height, width, size=WINDOW_PX, per_axis=WINDOWS_PER_AXIS)
+        return [shifts_of(light.read(window), light.bands) for window in windows]
 
 
-def _sharpest(bands: tuple[str, ...]) -> tuple[str, ...]:
+def sharpest(bands: tuple[str, ...]) -> tuple[str, ...]:
     """Return Sentinel-2's four bands at 10 m where they are there, else the first three bands."""
     return tuple(name for name in _BANDS if name in bands) or bands[:3]
 
 
-def sample_windows(height: int, width: int, *, size: int, per_axis: int) -> list[Window]:
-    """Return at most `per_axis` squared windows of at most `size` px, spread evenly, never overlapping by half."""
-    rows, cols = (_starts(length, size, per_axis) for length in (height, width))
-    return [Window(row, col, min(size, height), min(size, width)) for row in rows for col in cols]
-
-
-def _starts(length: int, size: int, most: int) -> list[int]:
-    if length <= size:
-        return [0]
-    count = min(most, max(2, 2 * length // size - 1))
-    return [round(start) for start in np.linspace(0, length - size, count)]
-
-
-def _shifts_of(chip: Chip) -> list[tuple[float, float]]:
-    """Return one (row, col) a band of a chip that is mostly valid."""
+def shifts_of(chip: Chip, bands: tuple[str, ...]) -> WindowShifts:
+    """Return one estimate for each of the sharpest bands of a chip that is mostly valid."""
+    window = chip.window
+    middle = window.row + window.height / 2, window.col + window.width / 2
     if chip.valid.mean() < 0.9:
-        return []
-    pairs = ((_detail(before), _detail(after)) for before, after in zip(chip.before, chip.after, strict=True))
-    found = (_phase_shift(before, after) for before, after in pairs if before.std() > 0 and after.std() > 0)
-    return [shift for shift in found if max(map(abs, shift)) <= _LARGEST_SHIFT]
+        return WindowShifts(*middle, np.empty((0, 2)))
+    channels = [bands.index(name) for name in sharpest(bands)]
+    pairs = ((_detail(chip.before[channel]), _detail(chip.after[channel])) for channel in channels)
+    found = [_phase_shift(before, after) for before, after in pairs if before.std() > 0 and after.std() > 0]
+    near = [shift for shift in found if max(map(abs, shift)) <= _LARGEST_SHIFT]
+    return WindowShifts(*middle, np.array(near, dtype=float).reshape(-1, 2))
 
 
 def _phase_shift(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
@@ -116,7 +123,9 @@ def _detail(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return (fine * np.outer(rows, cols)).astype(np.float32)
 
 
-def _agree(estimates: NDArray[np.float64]) -> ShiftEstimate:
+def agree(windows: list[WindowShifts]) -> ShiftEstimate:
+    """Return the shift that most estimates of all windows agree on."""
+    estimates = np.concatenate([np.empty((0, 2)), *(window.estimates for window in windows)])
     if len(estimates) == 0:
         return ShiftEstimate(0.0, 0.0, 0, 0, float("nan"))
     # The densest half-pixel neighbourhood first: a median of all would be pulled where most windows are wrong.

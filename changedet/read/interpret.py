@@ -6,68 +6,93 @@ Every decision says why it was taken, so that `changedet inspect` can show it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from changedet.errors import SceneError
+from changedet.grid.window import sample_windows
+from changedet.read.file import rasterio_window
+from changedet.read.header import alpha_bands, quietly_without_georeference
 from changedet.read.reader import Nodata, Scaling
-from changedet.read.scene import Band, Scene, alpha_bands, quietly_without_georeference
+from changedet.read.scene import Band, Scene
 
 # Reflectance over snow, cloud and glint can pass 1, but not by this much.
 _LARGEST_REFLECTANCE = 2.0
-_SAMPLE_PX = 256
+_SAMPLE_PX = 64
+_SAMPLES_PER_AXIS = 4
+_WHOLE_PX = 256
 
 
-def scaling_of(scene: Scene, override: float | None = None) -> tuple[Scaling, ...]:
+def scaling_of(scene: Scene, scale: float | None = None, offset: float | None = None) -> tuple[Scaling, ...]:
     """Return how each band's stored values become reflectance.
 
     Args:
         scene: the bands asked for.
-        override: what to multiply stored values by, where the user knows better.
+        scale: what to multiply stored values by, where the user knows better.
+        offset: what to add then, likewise; 0 with a scale alone.
     """
-    if override is not None:
-        return tuple(Scaling(override, 0.0, "as asked") for _ in scene.bands)
-    return tuple(_scaling_of_band(band) for band in scene.bands)
+    if scale is not None:
+        return tuple(Scaling(scale, offset or 0.0, "as asked") for _ in scene.bands)
+    recognised = map(_scaling_of_band, scene.bands)
+    if offset is None:
+        return tuple(recognised)
+    return tuple(replace(scaling, offset=offset, why=f"{scaling.why}; offset as asked") for scaling in recognised)
 
 
 def _scaling_of_band(band: Band) -> Scaling:
     if (band.scale, band.offset) != (1.0, 0.0):
-        return Scaling(band.scale, band.offset, "scale and offset tags")
+        return Scaling(band.scale, band.offset, band.scaled_by)
     if band.dtype == "uint8":
-        return Scaling(1 / 255, 0.0, "assumed: 8-bit, 255 is white")
+        return Scaling(1 / 255, 0.0, "assumed: 8-bit, 255 is white", physical=False)
     if band.dtype.startswith("float") and _largest(band) <= _LARGEST_REFLECTANCE:
         return Scaling(1.0, 0.0, "floating point and below 2: reflectance already")
     return Scaling(1e-4, 0.0, "assumed: reflectance times 10,000")
 
 
 def _largest(band: Band) -> float:
-    """Return the 99th percentile of a band, from at most 256 x 256 px of it or of an overview."""
+    """Return the 99th percentile of a band, from windows spread over it, or of all of it where those hold nothing."""
     try:
         with quietly_without_georeference(), rasterio.open(band.path) as dataset:
-            height, width = (min(_SAMPLE_PX, size) for size in dataset.shape)
-            sample = dataset.read(band.index, out_shape=(height, width), masked=True)
-            for index in alpha_bands(dataset):
-                sample = np.ma.masked_where(dataset.read(index, out_shape=(height, width)) == 0, sample)
+            windows = sample_windows(*dataset.shape, size=_SAMPLE_PX, per_axis=_SAMPLES_PER_AXIS)
+            seen = np.concatenate([_values(dataset, band.index, window=rasterio_window(w)) for w in windows])
+            if not seen.size:
+                height, width = (min(_WHOLE_PX, size) for size in dataset.shape)
+                seen = _values(dataset, band.index, out_shape=(height, width))
     except RasterioError as error:
         raise SceneError(f"{band.path} is damaged or truncated ({error.__cause__ or error})") from error
+    return float(np.percentile(seen, 99)) if seen.size else 0.0
+
+
+def _values(dataset: Any, index: int, **part: Any) -> NDArray[Any]:
+    """Return the finite values of valid pixels in a part of a band, (N,)."""
+    sample = dataset.read(index, masked=True, **part)
+    for alpha in alpha_bands(dataset):
+        sample = np.ma.masked_where(dataset.read(alpha, **part) == 0, sample)
     seen = sample.compressed()
-    finite = seen[np.isfinite(seen)]
-    return float(np.percentile(finite, 99)) if finite.size else 0.0
+    finite: NDArray[Any] = seen[np.isfinite(seen)]
+    return finite
 
 
-def nodata_of(scene: Scene, other: Scene, override: float | None = None) -> Nodata:
-    """Return what marks invalid pixels in `scene`, beside masks and values that are not finite.
+def nodata_of(scene: Scene, other: Scene, override: float | None = None) -> tuple[Nodata, ...]:
+    """Return what marks invalid pixels in each band of `scene`, beside masks and values that are not finite.
 
     Args:
         scene: the bands asked for.
-        other: the scene of the other date: when only that one declares a value, both are read with it.
+        other: the same bands of the other date: where only those declare a value, both are read with it.
         override: the value to use, where the user knows better.
     """
     if override is not None:
-        return _tagged(override, scene.bands[0].dtype, "as asked")
-    own, theirs = scene.bands[0], other.bands[0]
+        return tuple(_tagged(override, band.dtype, "as asked") for band in scene.bands)
+    return tuple(_nodata_of_band(own, theirs) for own, theirs in zip(scene.bands, other.bands, strict=True))
+
+
+def _nodata_of_band(own: Band, theirs: Band) -> Nodata:
     if own.nodata is not None:
         return _tagged(own.nodata, own.dtype, "nodata tag")
     if own.masked:
@@ -77,6 +102,11 @@ def nodata_of(scene: Scene, other: Scene, override: float | None = None) -> Noda
     if own.dtype.startswith("uint"):
         return Nodata(0.0, True, "none declared: 0 in all bands means it")
     return Nodata(None, False, "none declared" + (": NaN means it" if own.dtype.startswith("float") else ""))
+
+
+def told(reasons: Iterable[Nodata] | Iterable[Scaling]) -> str:
+    """Return why pixels are read as they are, each reason once."""
+    return "; ".join(dict.fromkeys(reason.why for reason in reasons))
 
 
 def _tagged(value: float, dtype: str, why: str) -> Nodata:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -15,10 +13,15 @@ from odc.geo.geobox import GeoBox
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.errors import PairError
 from changedet.grid import Window
-from changedet.read.align import overlap
+from changedet.read.bands import Mapping
+from changedet.read.displacement import NONE, Displacement
 from changedet.read.interpret import nodata_of, scaling_of
+from changedet.read.opening import Source, open_scene
+from changedet.read.quality import AUTO, quality_of
+from changedet.read.radiometry import Curves
 from changedet.read.reader import Nodata, Scaling, SceneReader
-from changedet.read.scene import Scene, open_scene
+from changedet.read.scene import Band, Scene
+from changedet.read.target import GridOptions, target_grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,51 +65,83 @@ class PairOptions:
     """What a user may say about how a pair is read; see `open_pair`."""
 
     nodata: float | None = None
-    scale: float | None = None
-    bounds: tuple[float, float, float, float] | None = None
+    scale: tuple[float | None, float | None] = (None, None)
+    offset: tuple[float | None, float | None] = (None, None)
+    grid: GridOptions = field(default_factory=GridOptions)
+    valid_mask: tuple[str, str] = (AUTO, AUTO)
     resampling: str = "bilinear"
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What is put right while a pair is read.
+
+    Attributes:
+        displacement: of the after date, removed.
+        before: curves that the before date's reflectance goes through, None for none.
+        after: likewise the after date's.
+    """
+
+    displacement: Displacement = NONE
+    before: Curves | None = None
+    after: Curves | None = None
+
+    def of_channels(self, channels: list[int]) -> Correction:
+        """Return the correction of some of the channels."""
+        before, after = (curves and curves.of_channels(channels) for curves in (self.before, self.after))
+        return Correction(self.displacement, before, after)
+
+
 class RasterPair:
-    """A pair of scenes on disk or behind URLs. A context manager; not thread-safe."""
+    """A pair of scenes on disk or behind URLs. A context manager; not thread-safe.
+
+    Args:
+        before: the bands to read, at the earlier date.
+        after: the same bands, at the later date.
+        options: how.
+        correction: what to put right on the way.
+        geobox: the grid, where it was decided before; what `options.grid` says when None.
+    """
 
     def __init__(
         self,
         before: Scene,
         after: Scene,
         options: PairOptions,
-        shift: tuple[float, float] = (0.0, 0.0),
+        correction: Correction = Correction(),
         *,
         geobox: GeoBox | None = None,
     ) -> None:
         self.options = options
-        self.shift = shift
+        self.correction = correction
         self.before = before
         self.after = after
-        self._geobox = geobox or _target(before, after, options)
+        self._geobox = geobox or target_grid(before.geobox, after.geobox, options.grid)
         self.scaling: tuple[tuple[Scaling, ...], tuple[Scaling, ...]] = (
-            scaling_of(before, options.scale),
-            scaling_of(after, options.scale),
+            scaling_of(before, options.scale[0], options.offset[0]),
+            scaling_of(after, options.scale[1], options.offset[1]),
         )
-        self.nodata: tuple[Nodata, Nodata] = (
+        self.nodata: tuple[tuple[Nodata, ...], tuple[Nodata, ...]] = (
             nodata_of(before, after, options.nodata),
             nodata_of(after, before, options.nodata),
         )
-        self.readers = (self._reader(0, (0.0, 0.0)), self._reader(1, shift))
+        self.readers = (self._reader(0, NONE), self._reader(1, correction.displacement))
 
-    def _reader(self, which: int, shift: tuple[float, float]) -> SceneReader:
+    def _reader(self, which: int, displacement: Displacement) -> SceneReader:
+        scene = (self.before, self.after)[which]
         return SceneReader(
-            (self.before, self.after)[which],
+            scene,
             self._geobox,
             scaling=self.scaling[which],
             nodata=self.nodata[which],
-            shift=shift,
+            quality=quality_of(scene, self.options.valid_mask[which]),
+            displacement=displacement,
             resampling=self.options.resampling,
         )
 
     @property
     def geobox(self) -> GeoBox:
-        """The before grid over the overlap."""
+        """The grid both dates are on."""
         return self._geobox
 
     @property
@@ -114,14 +149,24 @@ class RasterPair:
         """Names of the channels, in order."""
         return self.before.names
 
+    @property
+    def is_physical(self) -> bool:
+        """Whether the values of both dates have a known scale."""
+        return all(scaling.physical for date in self.scaling for scaling in date)
+
+    def corrected(self, correction: Correction) -> RasterPair:
+        """Return the pair with something else put right while it is read."""
+        return RasterPair(self.before, self.after, self.options, correction, geobox=self._geobox)
+
     def shifted(self, shift: tuple[float, float]) -> RasterPair:
         """Return the pair with the residual shift (row, col; px) of the after date removed while it is read."""
-        return RasterPair(self.before, self.after, self.options, shift, geobox=self._geobox)
+        return self.corrected(replace(self.correction, displacement=Displacement.constant(*shift)))
 
     def with_bands(self, bands: tuple[str, ...]) -> RasterPair:
         """Return the pair with fewer bands, on the same grid."""
         before, after = self.before.select(bands), self.after.select(bands)
-        return RasterPair(before, after, self.options, self.shift, geobox=self._geobox)
+        correction = self.correction.of_channels([self.bands.index(band) for band in bands])
+        return RasterPair(before, after, self.options, correction, geobox=self._geobox)
 
     def read(self, window: Window) -> Chip:
         """Read one window of both dates; see `Chip`.
@@ -131,6 +176,9 @@ class RasterPair:
         """
         (before, valid_before), (after, valid_after) = (reader.read(window) for reader in self.readers)
         valid = valid_before & valid_after
+        if self.options.grid.area is not None:
+            valid &= self.options.grid.area.covers(self._geobox, window)
+        before, after = _along(self.correction.before, before), _along(self.correction.after, after)
         before[:, ~valid] = NEUTRAL_REFLECTANCE
         after[:, ~valid] = NEUTRAL_REFLECTANCE
         return Chip(before, after, valid, window)
@@ -145,28 +193,34 @@ class RasterPair:
             reader.__exit__(kind, error, trace)
 
 
+def _along(curves: Curves | None, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return image if curves is None else curves.apply(image)
+
+
 def open_pair(
-    before: str | os.PathLike[str],
-    after: str | os.PathLike[str],
+    before: Source,
+    after: Source,
     *,
     bands: tuple[str, ...] | None = None,
-    mapping: Mapping[str, int] | None = None,
+    mapping: Mapping | None = None,
     nodata: float | None = None,
     scale: float | None = None,
     bounds: tuple[float, float, float, float] | None = None,
     resampling: str = "bilinear",
+    valid_mask: tuple[str, str] = (AUTO, AUTO),
 ) -> RasterPair:
     """Open two scenes as a pair on the before grid over their overlap.
 
     Args:
-        before: file, folder of single-band files, URL or GDAL path of the earlier date.
+        before: the earlier date, see `changedet.read.opening.open_scene` for what it may be.
         after: likewise, the later date.
         bands: names of the bands wanted, in order; all that both have when None.
-        mapping: band name → 1-based number, for files whose bands have no names.
+        mapping: which band is which, for files whose bands have no names: name → number or description, or a preset.
         nodata: value that marks invalid pixels, instead of what the files declare.
         scale: what stored values are multiplied by to become reflectance, instead of what is recognised.
         bounds: left, bottom, right, top in the before scene's CRS, to compare only there.
         resampling: kernel where a file has to be warped.
+        valid_mask: what says which pixels are valid, one a date, see `changedet.read.quality.quality_of`.
 
     Raises:
         NotFoundError, SceneError: a scene is missing or cannot be read.
@@ -181,13 +235,10 @@ def open_pair(
     """
     scenes = open_scene(before, mapping=mapping), open_scene(after, mapping=mapping)
     wanted = bands or common_bands(*scenes)
-    options = PairOptions(nodata, scale, bounds, resampling)
+    options = PairOptions(
+        nodata, (scale, scale), grid=GridOptions(bounds=bounds), valid_mask=valid_mask, resampling=resampling
+    )
     return RasterPair(scenes[0].select(wanted), scenes[1].select(wanted), options)
-
-
-def _target(before: Scene, after: Scene, options: PairOptions) -> GeoBox:
-    both = overlap(before.geobox, after.geobox)
-    return both if options.bounds is None else crop(both, options.bounds)
 
 
 def common_bands(before: Scene, after: Scene) -> tuple[str, ...]:
@@ -196,7 +247,7 @@ def common_bands(before: Scene, after: Scene) -> tuple[str, ...]:
     Raises:
         PairError: none, or files without band names that differ in their number of bands.
     """
-    shared = tuple(name for name in before.names if name in after.names)
+    shared = tuple(name for band in before.bands if (name := _shared_name(band, after)))
     named = any(not name.isdigit() for name in shared)
     if not shared or (not named and len(before.bands) != len(after.bands)):
         raise PairError(
@@ -207,15 +258,6 @@ def common_bands(before: Scene, after: Scene) -> tuple[str, ...]:
     return shared
 
 
-def crop(geobox: GeoBox, bounds: tuple[float, float, float, float]) -> GeoBox:
-    """Return the whole pixels of `geobox` that `bounds` (left, bottom, right, top in its CRS) touch.
-
-    Raises:
-        PairError: the bounds lie outside.
-    """
-    left, bottom, right, top = bounds
-    area = GeoBox.from_bbox((left, bottom, right, top), geobox.crs, shape=(1, 1), tight=True)
-    try:
-        return overlap(geobox, area)
-    except PairError as error:
-        raise PairError(f"bounds {bounds} lie outside the pair, {geobox.boundingbox.bbox}") from error
+def _shared_name(band: Band, other: Scene) -> str | None:
+    """Return the name by which both dates have a band, its own before those it stands in for."""
+    return next((name for name in (band.name, *band.also) if name in other.offers), None)

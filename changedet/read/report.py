@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from changedet.read.align import ground_resolution, to_lonlat
+from changedet.read.align import ground_resolution, pixel_offset, to_lonlat
 from changedet.read.bands import describe
-from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate, estimate_shift, sample_windows
+from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate
+from changedet.read.interpret import told
 from changedet.read.pair import RasterPair
-from changedet.read.reader import Scaling, SceneReader
-from changedet.read.scene import Scene
-
-_SAMPLE_PX = 256
-_SAMPLES_PER_AXIS = 6
+from changedet.read.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +20,7 @@ class SceneReport:
     """One date of the pair, in words and numbers that fit a table."""
 
     path: str
+    product: str
     date: str | None
     bands: tuple[str, ...]
     size: tuple[int, int]
@@ -31,6 +29,7 @@ class SceneReport:
     resolution_m: tuple[float, float]
     dtype: str
     nodata: str
+    quality: str
     reflectance: str
     placing: str
 
@@ -48,7 +47,10 @@ class PairReport:
         resolution_m: height and width of its middle pixel on the ground.
         valid_share: share of the sampled pixels that are valid at both dates.
         sampled_px: how many pixels that was estimated from.
-        shift: residual shift of the after date.
+        shift: residual shift of the after date, before anything is removed.
+        alignment: what is removed of it, and why.
+        remaining: residual shift after that, None where nothing is removed.
+        radiometry: how values of the two dates are made comparable.
         notes: what a run does about each difference, a sentence each.
     """
 
@@ -61,13 +63,16 @@ class PairReport:
     valid_share: float
     sampled_px: int
     shift: ShiftEstimate
+    alignment: str
+    remaining: ShiftEstimate | None
+    radiometry: str
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain data; NaN becomes None."""
         record = asdict(self)
-        if np.isnan(self.shift.spread):
-            record["shift"]["spread"] = None
+        for estimate in filter(None, (record["shift"], record["remaining"])):
+            estimate["spread"] = None if np.isnan(estimate["spread"]) else estimate["spread"]
         return record
 
     def noting(self, note: str) -> PairReport:
@@ -79,6 +84,7 @@ class PairReport:
         both = (self.before, self.after)
         return [
             _row("path", *(scene.path for scene in both)),
+            _row("product", *(scene.product for scene in both)),
             _row("date", *(scene.date or "unknown" for scene in both)),
             _row("bands", *(describe_bands(scene.bands) for scene in both)),
             _row("size (rows × columns)", *(f"{scene.size[0]} × {scene.size[1]}" for scene in both)),
@@ -87,14 +93,14 @@ class PairReport:
             _row("pixel (m)", *(_times(scene.resolution_m, ".2f") for scene in both)),
             _row("stored as", *(scene.dtype for scene in both)),
             _row("nodata", *(scene.nodata for scene in both)),
+            _row("quality", *(scene.quality for scene in both)),
             _row("reflectance", *(scene.reflectance for scene in both)),
             _row("files read", *(scene.placing for scene in both)),
             ("compared", f"{self.size[0]} × {self.size[1]} px, {self.crs}", f"{self.valid_share:.1%} valid (sample)"),
-            (
-                "residual shift",
-                f"row {self.shift.row:+.2f}, column {self.shift.col:+.2f} px",
-                f"{self.shift.agreeing} of {self.shift.windows} estimates agree",
-            ),
+            ("residual shift", *_told_shift(self.shift)),
+            ("alignment", self.alignment, ""),
+            *([("shift that remains", *_told_shift(self.remaining))] if self.remaining else []),
+            ("radiometry", self.radiometry, ""),
         ]
 
 
@@ -102,39 +108,52 @@ def _row(name: str, before: str, after: str) -> tuple[str, str, str]:
     return name, before, after
 
 
+def _told_shift(shift: ShiftEstimate) -> tuple[str, str]:
+    return (
+        f"row {shift.row:+.2f}, column {shift.col:+.2f} px",
+        f"{shift.agreeing} of {shift.windows} estimates agree",
+    )
+
+
 def _times(size: tuple[float, float], form: str) -> str:
     return f"{size[0]:{form}} × {size[1]:{form}}"
 
 
-def report_pair(pair: RasterPair) -> PairReport:
-    """Look at a pair without running a network; pixels are read from at most 36 windows.
-
-    Raises:
-        SceneError: a file is damaged or truncated in one of the windows.
-    """
+def report_pair(
+    pair: RasterPair,
+    seen: Survey,
+    *,
+    alignment: str = "nothing removed: not asked to",
+    remaining: ShiftEstimate | None = None,
+    radiometry: str = "reflectance as it is",
+) -> PairReport:
+    """Tell what a survey saw of a pair, and what is done about it."""
     height, width = pair.geobox.shape
     lon, lat = to_lonlat(pair.geobox, np.array([0, 0, height, height]), np.array([0, width, 0, width]))
-    valid, sampled = _valid_share(pair)
-    shift = estimate_shift(pair)
     return PairReport(
-        before=_report_scene(pair.before, pair.scaling[0], pair.nodata[0].why, pair.readers[0]),
-        after=_report_scene(pair.after, pair.scaling[1], pair.nodata[1].why, pair.readers[1]),
+        before=_report_scene(pair, 0),
+        after=_report_scene(pair, 1),
         size=(height, width),
         crs=_name(pair.geobox.crs),
         lonlat=(float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())),
         resolution_m=ground_resolution(pair.geobox),
-        valid_share=valid,
-        sampled_px=sampled,
-        shift=shift,
-        notes=tuple(_notes(pair, valid, shift)),
+        valid_share=seen.valid_share,
+        sampled_px=seen.sampled_px,
+        shift=seen.shift,
+        alignment=alignment,
+        remaining=remaining,
+        radiometry=radiometry,
+        notes=tuple(_notes(pair, seen.valid_share, seen.shift, removed=remaining is not None)),
     )
 
 
-def _report_scene(scene: Scene, scaling: tuple[Scaling, ...], nodata: str, reader: SceneReader) -> SceneReport:
+def _report_scene(pair: RasterPair, which: int) -> SceneReport:
+    scene, reader = (pair.before, pair.after)[which], pair.readers[which]
     geobox = scene.geobox
     ways = [placement.how for placement in reader.placements.values()]
     return SceneReport(
         path=scene.path,
+        product=scene.product,
         date=scene.date,
         bands=scene.names,
         size=(geobox.shape[0], geobox.shape[1]),
@@ -142,9 +161,10 @@ def _report_scene(scene: Scene, scaling: tuple[Scaling, ...], nodata: str, reade
         resolution=(abs(geobox.resolution.y), abs(geobox.resolution.x)),
         resolution_m=ground_resolution(geobox),
         dtype=", ".join(sorted({band.dtype for band in scene.bands})),
-        nodata=nodata,
-        reflectance="; ".join(sorted({f"stored × {s.scale:g} + {s.offset:g} ({s.why})" for s in scaling})),
-        placing=", ".join(f"{ways.count(way)} {way}" for way in ("direct", "warped") if way in ways),
+        nodata=told(pair.nodata[which]),
+        quality=reader.quality.why if reader.quality else "none beside nodata",
+        reflectance="; ".join(sorted({f"stored × {s.scale:g} + {s.offset:g} ({s.why})" for s in pair.scaling[which]})),
+        placing=", ".join(f"{ways.count(way)} {way}" for way in ("direct", "warped", "displaced") if way in ways),
     )
 
 
@@ -152,15 +172,7 @@ def _name(crs: Any) -> str:
     return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
 
 
-def _valid_share(pair: RasterPair) -> tuple[float, int]:
-    height, width = pair.geobox.shape
-    windows = sample_windows(height, width, size=_SAMPLE_PX, per_axis=_SAMPLES_PER_AXIS)
-    masks = [pair.read(window).valid for window in windows]
-    sampled = sum(mask.size for mask in masks)
-    return sum(int(mask.sum()) for mask in masks) / sampled, sampled
-
-
-def _notes(pair: RasterPair, valid: float, shift: ShiftEstimate) -> list[str]:
+def _notes(pair: RasterPair, valid: float, shift: ShiftEstimate, *, removed: bool) -> list[str]:
     """Return what a run does about each difference."""
     before, after = pair.before, pair.after
     notes = [_grid_note(pair)]
@@ -173,7 +185,8 @@ def _notes(pair: RasterPair, valid: float, shift: ShiftEstimate) -> list[str]:
         notes.append(
             f"{1 - valid:.1%} of the sampled pixels are invalid at one date: they become 255, never 'unchanged'"
         )
-    notes.append(_shift_note(shift))
+    if not removed:
+        notes.append(_shift_note(shift))
     if before.date is None or after.date is None:
         notes.append("dates are not known from the files: --dates BEFORE,AFTER records them")
     elif before.date > after.date:
@@ -183,6 +196,8 @@ def _notes(pair: RasterPair, valid: float, shift: ShiftEstimate) -> list[str]:
 
 def _grid_note(pair: RasterPair) -> str:
     before, after = pair.before.geobox, pair.after.geobox
+    if pixel_offset(before, pair.geobox) is None:
+        return "both dates are resampled to the grid that was asked for"
     if before == after:
         return "both dates lie on one grid: used as it is"
     if before.crs != after.crs:

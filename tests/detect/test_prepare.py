@@ -42,6 +42,9 @@ def test_the_shift_is_removed_only_where_that_was_asked_for(tmp_path: Path) -> N
     image = texture(700, 600, seed=3)
     with open_pair(*_write(tmp_path, image, shifted(image, (1.5, -0.75), mode="nearest"))) as pair:
         kept, removed = prepare(pair, coregister=False), prepare(pair, coregister=True)
-    assert kept.shift == (0.0, 0.0)
-    assert np.abs(removed.shift) == pytest.approx([1.5, 0.75], abs=0.05)
-    assert removed.as_json() == {"shift_removed_px": {"row": removed.shift[0], "col": removed.shift[1]}}
+    assert kept.correction.displacement.is_none
+    assert np.abs(removed.correction.displacement.mean) == pytest.approx([1.5, 0.75], abs=0.05)
+    row, col = removed.correction.displacement.mean
+    assert removed.as_json()["displacement_removed_px"] == {"row": row, "col": col}
+    assert removed.report.remaining is not None
+    assert removed.report.remaining.size < 0.1

@@ -5,6 +5,7 @@ from odc.geo.geobox import GeoBox
 from changedet.errors import ConfigError
 from changedet.grid import Window
 from changedet.read.align import ground_resolution, overlap, pixel_offset, place, window_of
+from changedet.read.displacement import Displacement
 from tests.data import geobox
 
 GRID = geobox(300, 200)
@@ -32,7 +33,7 @@ def test_other_lattices_are_told_apart(target):
 
 
 def test_a_shift_always_warps_to_where_the_pixels_are_found():
-    placement = place(GRID, GRID, shift=(0.7, -1.3))
+    placement = place(GRID, GRID, displacement=Displacement.constant(0.7, -1.3))
     assert placement.how == "warped"
     assert placement.geobox == geobox(300, 200, row=0.7, col=-1.3)
 

@@ -7,8 +7,9 @@ import rasterio
 from scipy.ndimage import fourier_shift
 
 from changedet.grid import Window
+from changedet.grid.window import sample_windows
 from changedet.read import RasterPair, open_pair
-from changedet.read.coregister import ShiftEstimate, estimate_shift, sample_windows
+from changedet.read.coregister import ShiftEstimate, estimate_shift
 from tests.data import texture, write_raster
 
 BANDS = ("B04", "B03", "B02")

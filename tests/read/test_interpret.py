@@ -61,12 +61,12 @@ def test_what_marks_a_pixel_without_data(tmp_path, dtype, own, theirs, value, al
     image = np.ones((9, 9), dtype)
     scene = open_scene(write_raster(tmp_path / "own.tif", image, nodata=own))
     other = open_scene(write_raster(tmp_path / "other.tif", image, nodata=theirs))
-    nodata = nodata_of(scene, other)
+    (nodata,) = nodata_of(scene, other)
     assert (nodata.value, nodata.all_bands) == (value, all_bands)
 
 
 def test_value_of_another_type_is_not_borrowed(tmp_path):
     scene = open_scene(write_raster(tmp_path / "own.tif", np.ones((9, 9), "int16")))
     other = open_scene(write_raster(tmp_path / "other.tif", np.ones((9, 9), "float32"), nodata=1))
-    assert nodata_of(scene, other).value is None
-    assert nodata_of(scene, other, override=5).value == 5
+    assert nodata_of(scene, other)[0].value is None
+    assert nodata_of(scene, other, override=5)[0].value == 5

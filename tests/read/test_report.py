@@ -5,6 +5,7 @@ import pytest
 
 from changedet.read import open_pair
 from changedet.read.report import PairReport, report_pair
+from changedet.read.survey import survey
 from tests.data import geobox, texture, write_raster
 
 GRID = geobox(260, 240)
@@ -20,7 +21,7 @@ def _report(folder, *, before=None, after=None, grid=GRID, hole=False) -> PairRe
     place = {"transform": grid.affine, "crs": str(grid.crs)}
     write_raster(folder / "after.tif", images[1], names=["red", "nir"], **place, **{"tags": DATES[1], **(after or {})})
     with open_pair(folder / "before.tif", folder / "after.tif") as pair:
-        return report_pair(pair)
+        return report_pair(pair, survey(pair))
 
 
 def _notes(report: PairReport) -> str:
@@ -59,7 +60,7 @@ def test_shift_is_warned_of(tmp_path):
     before = write_raster(tmp_path / "before.tif", np.stack([image[20:280, 20:280]] * 3))
     after = write_raster(tmp_path / "after.tif", np.stack([image[18:278, 21:281]] * 3))
     with open_pair(before, after) as pair:
-        report = report_pair(pair)
+        report = report_pair(pair, survey(pair))
     assert (report.shift.row, report.shift.col) == pytest.approx((2, -1), abs=0.05)
     assert "WARNING: residual shift of 2.24 px" in _notes(report)
     assert "--coregister removes it" in _notes(report)

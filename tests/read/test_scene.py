@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 from changedet.errors import ConfigError, NotFoundError, SceneError
 from changedet.grid import Window
 from changedet.read import open_pair, open_scene
-from changedet.read.scene import parse_date
+from changedet.read.dates import parse_date
 from tests.data import coordinates, geobox, texture, write_raster
 
 FINE = geobox(120, 100)

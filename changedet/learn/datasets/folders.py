@@ -12,7 +12,7 @@ from pathlib import Path
 
 from changedet.errors import SceneError
 from changedet.learn.datasets.scene import SceneFiles
-from changedet.read.scene import RASTER_SUFFIXES
+from changedet.read.folder import RASTER_SUFFIXES
 
 SPLITS = ("train", "val", "test")
 AB = ("A", "B", "label")

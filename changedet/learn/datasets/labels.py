@@ -22,7 +22,7 @@ from rasterio.windows import Window as RasterioWindow
 from changedet.errors import NotFoundError, PairError, SceneError
 from changedet.grid import Window
 from changedet.grid.window import blocks
-from changedet.read.scene import quietly_without_georeference
+from changedet.read.header import quietly_without_georeference
 
 Bools: TypeAlias = NDArray[np.bool_]
 Decoder: TypeAlias = Callable[[NDArray[Any]], Bools]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from changedet.learn.datasets.scene import SceneFiles
-from changedet.read.scene import RASTER_SUFFIXES
+from changedet.read.folder import RASTER_SUFFIXES
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml")
 

@@ -18,8 +18,9 @@ from changedet.learn.datasets.labels import Decoder, Labels, PolygonLabels, Rast
 from changedet.network.card import Place
 from changedet.read.align import ground_resolution, overlap, window_of
 from changedet.read.coregister import estimate_shift
+from changedet.read.opening import open_scene
 from changedet.read.pair import PairOptions, RasterPair
-from changedet.read.scene import Scene, open_scene
+from changedet.read.scene import Scene
 
 # Before, after (bands, H, W), changed and valid (H, W).
 Pixels: TypeAlias = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.bool_], NDArray[np.bool_]]

@@ -10,7 +10,7 @@ from changedet.config import DatasetConfig
 from changedet.errors import ConfigError, SceneError
 from changedet.grid import Window
 from changedet.learn.datasets import dataset_of, load_scene, open_dataset
-from changedet.read.scene import quietly_without_georeference
+from changedet.read.header import quietly_without_georeference
 from tests.data import write_raster
 
 _RGB = ("B04", "B03", "B02")

@@ -1,0 +1,142 @@
+"""The grid a pair is compared on: the before grid over the overlap, unless the user asks for another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.features import rasterize
+from shapely.geometry.base import BaseGeometry
+
+from changedet.errors import ConfigError, NotFoundError, PairError, SceneError
+from changedet.grid import Window
+from changedet.read.align import overlap
+
+Bounds = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Area:
+    """Polygons to compare within, in their own CRS (`crs`, as pyproj takes it)."""
+
+    polygons: BaseGeometry
+    crs: Any
+    path: str
+
+    def on(self, geobox: GeoBox) -> Any:
+        """Return the polygons in the CRS of a grid, as a GeoSeries of one."""
+        import geopandas as gpd  # half a second that runs without an area need not spend
+
+        return gpd.GeoSeries([self.polygons], crs=self.crs).to_crs(geobox.crs.proj if geobox.crs else None)
+
+    def covers(self, geobox: GeoBox, window: Window) -> NDArray[np.bool_]:
+        """Return which pixels of a window have their middle inside, bool (height, width)."""
+        transform = geobox.translate_pix(window.col, window.row).affine
+        shape = window.height, window.width
+        inside: NDArray[np.bool_] = rasterize(self.on(geobox), out_shape=shape, transform=transform) == 1
+        return inside
+
+
+@dataclass(frozen=True, slots=True)
+class GridOptions:
+    """What a user may say about the grid.
+
+    Attributes:
+        like: a grid to take whole, wherever the scenes lie in it; excludes `res`.
+        res: height and width of a pixel in the units of the before scene's CRS.
+        bounds: left, bottom, right, top in the CRS of the grid.
+        area: polygons outside which nothing is compared.
+    """
+
+    like: GeoBox | None = None
+    res: tuple[float, float] | None = None
+    bounds: Bounds | None = None
+    area: Area | None = None
+
+
+def target_grid(before: GeoBox, after: GeoBox, options: GridOptions) -> GeoBox:
+    """Return the grid to compare on.
+
+    Raises:
+        PairError: the scenes do not overlap, or not where they were to be compared.
+    """
+    grid = overlap(before, after)
+    if options.res is not None:
+        grid = _with_resolution(grid, *options.res)
+    if options.like is not None:
+        overlap(options.like, grid)  # refuses a template that lies elsewhere
+        grid = options.like
+    if options.bounds is not None:
+        grid = crop(grid, options.bounds)
+    if options.area is not None:
+        grid = _crop_to_area(grid, options.area)
+    return grid
+
+
+def _with_resolution(geobox: GeoBox, height: float, width: float) -> GeoBox:
+    """Return pixels of another size from the same first corner on, so many that the last reach the other edges."""
+    affine = geobox.affine
+    own_width, own_height = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
+    rows, cols = geobox.shape
+    # Less a little, or rounding would add a row that lies outside by a billionth of a pixel.
+    new_rows, new_cols = math.ceil(rows * own_height / height - 1e-6), math.ceil(cols * own_width / width - 1e-6)
+    wider, higher = width / own_width, height / own_height
+    scaled = Affine(affine.a * wider, affine.b * higher, affine.c, affine.d * wider, affine.e * higher, affine.f)
+    return GeoBox((max(1, new_rows), max(1, new_cols)), scaled, geobox.crs)
+
+
+def crop(geobox: GeoBox, bounds: Bounds) -> GeoBox:
+    """Return the whole pixels of `geobox` that `bounds` (left, bottom, right, top in its CRS) touch.
+
+    Raises:
+        PairError: the bounds lie outside.
+        ConfigError: they hold nothing.
+    """
+    left, bottom, right, top = bounds
+    if not (left < right and bottom < top):
+        raise ConfigError(f"bounds {bounds}", expected="left < right and bottom < top, in the CRS of the grid")
+    area = GeoBox.from_bbox((left, bottom, right, top), geobox.crs, shape=(1, 1), tight=True)
+    try:
+        return overlap(geobox, area)
+    except PairError as error:
+        raise PairError(f"bounds {bounds} lie outside the pair, {geobox.boundingbox.bbox}") from error
+
+
+def _crop_to_area(geobox: GeoBox, area: Area) -> GeoBox:
+    try:
+        return crop(geobox, tuple(map(float, area.on(geobox).total_bounds)))  # type: ignore[arg-type]  # four of them
+    except PairError as error:
+        raise PairError(f"the area {area.path} lies outside the pair") from error
+
+
+def open_area(path: str) -> Area:
+    """Read the polygons of the first layer of a vector file.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SceneError: it is no vector file, has no CRS or no polygon.
+    """
+    import geopandas as gpd
+    import pyogrio
+
+    if not Path(path).exists():
+        raise NotFoundError(f"no area file {path}")
+    try:
+        layer = str(pyogrio.list_layers(path)[0][0])
+        table = gpd.read_file(path, layer=layer, columns=[])
+    except (DataSourceError, DataLayerError, IndexError) as error:
+        raise SceneError(f"{path} cannot be read as polygons ({error})", expected="a vector file") from error
+    polygons = table.geometry[table.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if table.crs is None or polygons.empty:
+        raise SceneError(
+            f"{path} has {len(polygons)} polygons" + ("" if table.crs else " and no CRS"),
+            expected="at least one polygon, with a CRS",
+        )
+    return Area(polygons.make_valid().union_all(), table.crs, path)
