@@ -224,11 +224,110 @@ class AugmentConfig(_Config):
         return self
 
 
+_LOSSES = ("bce", "dice", "focal", "lovasz", "tversky", "contrastive", "triplet")
+# Which settings of `LossConfig` belong to which of its losses.
+_LOSS_SETTINGS = {
+    "positive_weight": ("bce",),
+    "hard_negatives": ("bce",),
+    "focal_gamma": ("focal",),
+    "focal_alpha": ("focal",),
+    "false_alarm_weight": ("tversky",),
+    "miss_weight": ("tversky",),
+    "margin": ("contrastive", "triplet"),
+    "mining": ("triplet",),
+}
+
+
+class LossConfig(_Config):
+    """A weighted sum of losses, `{bce: 1, dice: 1, positive_weight: 2}` for instance, with the settings of each.
+
+    Attributes:
+        bce: weight of the binary cross-entropy.
+        dice: weight of the Dice loss.
+        focal: weight of the focal loss.
+        lovasz: weight of the Lovász hinge.
+        tversky: weight of the Tversky loss.
+        contrastive: weight of the contrastive loss; for networks that give a distance.
+        triplet: weight of the triplet loss; likewise.
+        positive_weight: bce: how many times a changed pixel counts.
+        hard_negatives: bce: share of the unchanged pixels of a batch that count, those of highest loss.
+        focal_gamma: focal: exponent; the higher, the less easy pixels count.
+        focal_alpha: focal: weight of changed pixels, that of unchanged ones being 1 less it; None weighs alike.
+        false_alarm_weight: tversky: of false alarms in the index, its alpha.
+        miss_weight: tversky: of missed change, its beta.
+        margin: contrastive: from which distance on a changed pixel is far enough. triplet: by how much.
+        mining: triplet: which triplets count: `hard`, the changed pixel closer than the unchanged; `semi_hard`, farther
+            but within the margin; `batch_hard`, of each anchor its farthest unchanged and closest changed pixel.
+        border: what becomes of labels at the border of a change, which are coarse: `exact` trusts them, `ignore` leaves
+            out pixels with another label within `border_px`, `soft` takes the mean label around.
+        border_px: half the width of that border.
+    """
+
+    bce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    dice: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    focal: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    lovasz: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    tversky: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    contrastive: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    triplet: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    positive_weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    hard_negatives: float = Field(default=1.0, gt=0, le=1)
+    focal_gamma: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    focal_alpha: float | None = Field(default=None, gt=0, lt=1)
+    false_alarm_weight: float = Field(default=0.3, ge=0, allow_inf_nan=False)
+    miss_weight: float = Field(default=0.7, ge=0, allow_inf_nan=False)
+    margin: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    mining: Literal["hard", "semi_hard", "batch_hard"] = "batch_hard"
+    border: Literal["exact", "ignore", "soft"] = "exact"
+    border_px: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _settings_belong(self) -> LossConfig:
+        if not self.weights:
+            raise ValueError(f"no loss has a weight; expected one or more of {', '.join(_LOSSES)}")
+        for setting, losses in _LOSS_SETTINGS.items():
+            if setting in self.model_fields_set and not set(losses) & set(self.weights):
+                raise ValueError(f"{setting} is a setting of {' and '.join(losses)}, which has no weight here")
+        if "border_px" in self.model_fields_set and self.border == "exact":
+            raise ValueError("border_px needs border: ignore or soft")
+        if self.border == "soft" and self.lovasz:
+            raise ValueError("lovasz takes no soft labels; expected border: exact or ignore")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The losses that count, with their weights."""
+        return {name: getattr(self, name) for name in _LOSSES if getattr(self, name) > 0}
+
+
 class Candidate(_Config):
-    """An architecture that takes part in the cross-validation."""
+    """An architecture that takes part in the cross-validation.
+
+    Attributes:
+        architecture: its name.
+        arguments: that it is built with.
+        loss: instead of `TrainConfig.loss`.
+    """
 
     architecture: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    loss: LossConfig | None = None
+
+
+class EarlyStop(_Config):
+    """When to stop before the last step: as the F1 of scenes that are not learned from grows no more.
+
+    The weights of the highest F1 are kept.
+
+    Attributes:
+        scenes: names of the scenes to validate on; each training takes those of them that its fold does not hold out.
+        every: steps between two validations.
+        patience: after so many validations without a higher F1 the training ends.
+    """
+
+    scenes: tuple[str, ...] = Field(min_length=1)
+    every: int = Field(default=50, ge=1)
+    patience: int = Field(default=4, ge=1)
 
 
 class ModelPlan(_Config):
@@ -259,12 +358,20 @@ class TrainConfig(_Config):
         batch: chips a step.
         chip_px: side of a chip as it is cut, before augmentation crops it.
         changed_share: share of a batch that is centred near a changed pixel.
-        learning_rate: highest of the one-cycle schedule.
+        learning_rate: highest of the schedule.
         weight_decay: of AdamW.
-        positive_weight: how many times a changed pixel counts in the cross-entropy.
+        loss: what is minimised.
+        hard_share: share of a batch that is drawn from where the loss was highest at the last visit.
+        accumulate: batches whose gradients are averaged for a step, for a larger batch in the same memory.
+        schedule: of the learning rate: `one_cycle` rises from a 25th over the first 30 % of the steps and falls to
+            nothing, `cosine` falls from the start.
         ema: decay a step of the averaged weights that are evaluated and saved.
+        early_stop: when to stop before the last step; None does not.
         threads: torch's threads; part of the recipe, as the order of sums, and so the figures, depend on it.
-        precision: `bfloat16` where the processor computes in it, else `float32`; `auto` decides.
+        device: `auto` is the GPU where there is one; under torchrun each process takes the GPU of its own rank.
+        precision: `float16` for GPUs only; `auto` is `bfloat16` where the device computes in it, else `float32`.
+        deterministic: refuse operations whose result is not the same each time; on the CPU there are none.
+        tensorboard: write event files too; needs the extra `tensorboard`.
         checkpoint_every: steps between checkpoints.
         resolution_m: ground size of the training pixels, for the card.
         licence: SPDX identifier, for the card.
@@ -285,10 +392,17 @@ class TrainConfig(_Config):
     changed_share: float = Field(default=0.5, ge=0, le=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    positive_weight: float = Field(default=2.0, gt=0)
+    loss: LossConfig = LossConfig(bce=1, dice=1, positive_weight=2)
+    hard_share: float = Field(default=0.0, ge=0, le=1)
+    accumulate: int = Field(default=1, ge=1)
+    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     ema: float = Field(default=0.99, ge=0, lt=1)
+    early_stop: EarlyStop | None = None
     threads: int = Field(default=1, ge=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    deterministic: bool = False
+    tensorboard: bool = False
     checkpoint_every: int = Field(default=100, ge=1)
     augment: AugmentConfig = AugmentConfig()
     resolution_m: float = Field(default=10.0, gt=0)
@@ -309,6 +423,19 @@ class TrainConfig(_Config):
             unknown = [candidate for candidate in plan.candidates if candidate not in self.candidates]
             if unknown:
                 raise ValueError(f"models.{name}.candidates: {unknown[0]!r} is none of {', '.join(self.candidates)}")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> TrainConfig:
+        if self.changed_share + self.hard_share > 1:
+            raise ValueError(f"changed_share {self.changed_share} and hard_share {self.hard_share} exceed 1 together")
+        return self
+
+    @model_validator(mode="after")
+    def _every_fold_can_be_validated(self) -> TrainConfig:
+        for fold in self.folds:
+            if self.early_stop and not set(self.early_stop.scenes) - set(fold):
+                raise ValueError(f"early_stop.scenes leaves nothing to validate on beside the fold {', '.join(fold)}")
         return self
 
     def candidates_of(self, model: str) -> tuple[str, ...]:

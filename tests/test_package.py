@@ -19,7 +19,12 @@ from changedet.cli import cli
 from tests.pairs import ROOT
 
 # What conda-forge calls by another name than PyPI.
-CONDA_NAMES = {"torch": "pytorch", "exactextract": "python-exactextract", "PyYAML": "pyyaml"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "exactextract": "python-exactextract",
+    "PyYAML": "pyyaml",
+    "matplotlib": "matplotlib-base",
+}
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 

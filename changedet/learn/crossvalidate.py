@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,12 +19,16 @@ from typing import Any
 
 from changedet.config import DatasetConfig, TrainConfig
 from changedet.errors import ConfigError
+from changedet.learn import parallel
 from changedet.learn.card import make_card
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset, refuse_overlap
+from changedet.learn.distance import calibrate_distance, distance_figures
 from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.log import draw_curves, read_log
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
+from changedet.network.metric import SiameseMetric
 from changedet.network.package import save_model
 
 _PROTOCOL = "cross-validated over folds of OSCD's training cities, all valid pixels, counts pooled, change class"
@@ -52,20 +56,36 @@ class Task:
         """Cities it does not learn from."""
         return () if self.fold is None else self.config.folds[self.fold]
 
+    @property
+    def validation(self) -> tuple[str, ...]:
+        """Cities that decide when it stops, which it does not learn from either."""
+        stop = self.config.early_stop
+        return tuple(name for name in stop.scenes if name not in self.held_out) if stop else ()
+
 
 def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report) -> list[Path]:
     """Cross-validate, train the best on everything, and save one model file for each entry of `config.models`.
 
     Args:
         config: the recipe.
-        jobs: trainings that run beside each other, each in a process of its own.
+        jobs: trainings that run beside each other, each in a process of its own; under torchrun, whose processes share
+            every training, 1.
         command: to be stated on the card.
         report: called with a line at each step of progress.
 
+    Returns:
+        The model files; none in processes of torchrun but the first.
+
     Raises:
-        ConfigError: the folds are not a partition of the scenes, or scenes of two folds share ground.
+        ConfigError: the folds are not a partition of the scenes, scenes of two folds share ground, or several jobs
+            under torchrun.
     """
     _check_folds(config)
+    with parallel.joined():
+        return _train_models(config, jobs, command, report)
+
+
+def _train_models(config: TrainConfig, jobs: int, command: str, report: Report) -> list[Path]:
     every_fold = [
         Task(model, candidate, fold, config)
         for candidate in config.candidates
@@ -76,40 +96,67 @@ def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report
     carry_out(every_fold, jobs, report)
     finals = [Task(model, best_candidate(model, config), None, config) for model in config.models]
     carry_out(finals, jobs, report)
-    return [_package(task, command, report) for task in finals]
+    return [_package(task, command, report) for task in finals] if parallel.rank() == 0 else []
 
 
 def carry_out(tasks: Iterable[Task], jobs: int, report: Report) -> None:
     """Run the tasks that have no result yet, `jobs` at a time; the first failure is raised."""
     left = [task for task in tasks if not (task.folder / "result.json").exists()]
+    if parallel.size() > 1:
+        _carry_out_together(left, jobs, report)
+        return
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for line in pool.map(run_task, left):
             report(line)
 
 
+def _carry_out_together(tasks: list[Task], jobs: int, report: Report) -> None:
+    """Run the tasks one after the other, each shared by all processes of torchrun."""
+    if jobs > 1:
+        raise ConfigError(f"{jobs} jobs under torchrun, whose processes share each training", expected="--jobs 1")
+    parallel.wait_for_all()  # until every process has seen which results there are
+    for task in tasks:
+        line = run_task(task)
+        if parallel.rank() == 0:
+            report(line)
+        parallel.wait_for_all()
+
+
 def run_task(task: Task) -> str:
     """Train and score one task, write its result.json, and return a line for people."""
     bands = task.config.models[task.model].bands
     cities = {name: _select(scene, bands, task.config) for name, scene in _load(task.config).items()}
-    learn_from = [scene for name, scene in cities.items() if name not in task.held_out]
-    network = train_task(task, learn_from)
+    network = train_task(task, cities)
+    if parallel.rank() > 0:
+        return ""
     result: dict[str, Any] = {"model": task.model, "candidate": task.candidate, "fold": task.fold, "cities": {}}
     pooled = ProbabilityHistogram.empty()
     for name in task.held_out:
         histogram = evaluate_scene(network, cities[name])
         pooled = pooled + histogram
         result["cities"][name] = histogram.as_json()
+    threshold = pooled.best_threshold() if task.held_out else 0.5
+    draw_curves(task.folder / "curves.png", read_log(task.folder), pooled, threshold)
     _write_json(task.folder / "result.json", result)
     scored = f": F1 {pooled.counts(0.5).f1:.3f} at threshold 0.5" if task.held_out else ""
     return f"{task.model} · {task.candidate} · {'all cities' if task.fold is None else f'fold {task.fold}'}{scored}"
 
 
-def train_task(task: Task, scenes: list[LabelledScene]) -> ChangeNetwork:
-    """Train (or finish, or only load) a task's network, with weights rounded to float16 as they will be shipped."""
+def train_task(task: Task, cities: Mapping[str, LabelledScene]) -> ChangeNetwork:
+    """Train (or finish, or only load) a task's network, with weights rounded to float16 as they will be shipped.
+
+    A network that measures a distance is calibrated on the cities that decide when to stop, where there are some, else
+    on those it learned from.
+    """
     bands = task.config.models[task.model].bands
     candidate = task.config.candidates[task.candidate]
-    network = train(scenes, bands, candidate, task.config, task.folder, _progress_to(task.folder))
+    validation = [cities[name] for name in task.validation]
+    aside = {*task.held_out, *task.validation}
+    scenes = [scene for name, scene in cities.items() if name not in aside]
+    network = train(scenes, bands, candidate, task.config, task.folder, _progress_to(task.folder), validation)
+    if isinstance(network, SiameseMetric):
+        calibrate_distance(network, validation or scenes)
     return network.half().float()
 
 
@@ -160,15 +207,19 @@ def cross_validation(model: str, candidate: str, config: TrainConfig) -> dict[st
 
 
 def _package(task: Task, command: str, report: Report) -> Path:
-    cities = list(_load(task.config).values())
     bands = task.config.models[task.model].bands
-    network = train_task(task, [_select(scene, bands, task.config) for scene in cities])
+    cities = {name: _select(scene, bands, task.config) for name, scene in _load(task.config).items()}
+    network = train_task(task, cities)
     figures = {name: cross_validation(task.model, name, task.config) for name in task.config.candidates_of(task.model)}
     _write_json(task.config.out / f"{task.model}.json", figures)
-    largest = max(cities, key=lambda scene: scene.changed.size)
-    example = _select(largest, bands, task.config)
-    card = make_card(task.model, task.candidate, network, task.config, figures[task.candidate], example, command)
+    stated = figures[task.candidate]
+    if isinstance(network, SiameseMetric):
+        stated = {**stated, "distance": distance_figures(network, stated["threshold"])}
+    example = max(cities.values(), key=lambda scene: scene.changed.size)
+    card = make_card(task.model, task.candidate, network, task.config, stated, example, command)
     path = task.config.out / f"{task.model}.safetensors"
+    pooled = pooled_histogram(task.model, task.candidate, task.config)
+    draw_curves(path.with_suffix(".png"), read_log(task.folder), pooled, card.threshold)
     save_model(path, network, card)
     report(f"{path}: {task.candidate}, cross-validated F1 {figures[task.candidate]['pooled']['f1']:.3f}")
     return path
@@ -198,6 +249,9 @@ def _check_folds(config: TrainConfig) -> None:
     scenes, folded = sorted(places), sorted(name for fold in config.folds for name in fold)
     if scenes != folded:
         raise ConfigError(f"folds of {', '.join(folded)}", expected=f"each scene once: {', '.join(scenes)}")
+    strange = sorted(set(config.early_stop.scenes) - set(scenes)) if config.early_stop else []
+    if strange:
+        raise ConfigError(f"early_stop.scenes names {strange[0]}", expected=f"some of {', '.join(scenes)}")
     for fold in config.folds:
         learned = [place for name, place in places.items() if name not in fold]
         refuse_overlap(learned, [places[name] for name in fold])
@@ -207,7 +261,8 @@ def _progress_to(folder: Path) -> Callable[[int, float], None]:
     """Return a callback that keeps the last step in a small file, for whoever wants to look."""
 
     def write(step: int, loss: float) -> None:
-        (folder / "progress.txt").write_text(f"step {step + 1}, loss {loss:.4f}\n")
+        if parallel.rank() == 0:
+            (folder / "progress.txt").write_text(f"step {step + 1}, loss {loss:.4f}\n")
 
     return write
 

@@ -18,6 +18,7 @@ from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.errors import ConfigError
 from changedet.grid import Window
 from changedet.learn.datasets.scene import TrainingScene
+from changedet.learn.hard import Centre, HardPlaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,24 @@ class ChipSampler:
         batch: chips a batch.
         changed_share: share of the chips that are centred near a changed pixel; the others lie anywhere.
         seed: of all draws.
+        hard_share: share of the chips that are drawn by `hard`.
+
+    Attributes:
+        hard: what the loss was at each place; training keeps it up to date.
 
     Raises:
         ConfigError: no scene has a valid changed pixel.
     """
 
     def __init__(
-        self, scenes: Sequence[TrainingScene], *, size: int, batch: int, changed_share: float, seed: int
+        self,
+        scenes: Sequence[TrainingScene],
+        *,
+        size: int,
+        batch: int,
+        changed_share: float,
+        seed: int,
+        hard_share: float = 0.0,
     ) -> None:
         self._scenes = scenes
         self._size = size
@@ -65,26 +77,37 @@ class ChipSampler:
         # Small cities have few changed pixels, all much alike; large ones should not drown them. The root is between.
         self._weights_changed = _root_weights([len(pixels) for pixels in self._changed])
         self._weights_all = _root_weights([math.prod(scene.shape) for scene in scenes])
+        self._hard_share = hard_share
+        self.hard = HardPlaces([scene.shape for scene in scenes], cell=size // 2)
 
     def draw(self, step: int) -> Batch:
         """Return the batch of one step."""
+        return self.cut(self.centres(step))
+
+    def centres(self, step: int) -> list[Centre]:
+        """Return where the chips of one step are centred; with a `hard_share`, it depends on `hard` too."""
         rng = np.random.default_rng([self._seed, step])
-        batch = _blank(self._batch, self._scenes[0].channels, self._size)
-        for chip in range(self._batch):
-            scene, window = self._place(rng, changed=chip < round(self._batch * self._changed_share))
-            _fill(batch, chip, scene, window)
+        changed, hard = (round(self._batch * share) for share in (self._changed_share, self._hard_share))
+        anywhere = [self._place(rng, changed=chip < changed) for chip in range(self._batch - hard)]
+        return anywhere + [self.hard.draw(rng) for _ in range(hard)]
+
+    def cut(self, centres: Sequence[Centre]) -> Batch:
+        """Return the chips at `centres`."""
+        batch = _blank(len(centres), self._scenes[0].channels, self._size)
+        for chip, (scene, row, col) in enumerate(centres):
+            corner = row - self._size // 2, col - self._size // 2
+            _fill(batch, chip, self._scenes[scene], Window(*corner, self._size, self._size))
         return batch
 
-    def _place(self, rng: np.random.Generator, *, changed: bool) -> tuple[TrainingScene, Window]:
+    def _place(self, rng: np.random.Generator, *, changed: bool) -> Centre:
         which = int(rng.choice(len(self._scenes), p=self._weights_changed if changed else self._weights_all))
-        scene = self._scenes[which]
-        height, width = scene.shape
+        height, width = self._scenes[which].shape
         if changed:
             row, col = rng.choice(self._changed[which])
             row, col = (int(x) - int(rng.integers(self._size // 4, 3 * self._size // 4)) for x in (row, col))
         else:
             row, col = (int(rng.integers(-self._size // 4, n - 3 * self._size // 4 + 1)) for n in (height, width))
-        return scene, Window(row, col, self._size, self._size)
+        return Centre(which, row + self._size // 2, col + self._size // 2)
 
 
 def _root_weights(sizes: Sequence[int]) -> NDArray[np.float64]:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import csv
+import copy
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from changedet.config import Candidate, TrainConfig
-from changedet.errors import ModelError
+from changedet.errors import ConfigError
+from changedet.learn import parallel
 from changedet.learn.augment import augment
-from changedet.learn.datasets.scene import TrainingScene
-from changedet.learn.sample import ChipSampler
+from changedet.learn.checkpoint import Best, TrainingState
+from changedet.learn.counts import ProbabilityHistogram
+from changedet.learn.datasets.scene import LabelledScene, TrainingScene
+from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.log import TrainingLog
+from changedet.learn.sample import Batch, ChipSampler
 from changedet.network.base import ChangeNetwork
-from changedet.network.losses import masked_bce_dice
+from changedet.network.losses import ChangeLoss, chip_losses
 from changedet.network.normalise import LogReflectance
 from changedet.network.package import build_network
 
@@ -35,10 +40,12 @@ def train(
     config: TrainConfig,
     folder: Path,
     progress: Progress,
+    validation: Sequence[LabelledScene] = (),
 ) -> ChangeNetwork:
     """Train a network, going on from the last checkpoint in `folder` if there is one.
 
-    Every step depends on the seed and its number alone, so a resumed training ends in the weights of an uninterrupted.
+    Every step depends on the seed, its number and the saved state alone, so a resumed training ends in the weights of
+    an uninterrupted. Under torchrun each process draws batches of its own.
 
     Args:
         scenes: to learn from, in memory or on disk.
@@ -47,117 +54,209 @@ def train(
         config: how to train.
         folder: for checkpoint.safetensors and log.csv.
         progress: called with the step and its loss.
+        validation: scenes that decide when to stop, where `config.early_stop` asks for it.
 
     Returns:
-        The network with the averaged weights, in eval mode.
+        The network with the averaged weights, of the last step or the best validated one, in eval mode on the CPU.
+
+    Raises:
+        ConfigError: a device, a precision or a loss that cannot be had.
+        ModelError: a checkpoint that does not fit.
     """
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    network = build_network(candidate.architecture, {"in_channels": len(bands), **candidate.arguments})
-    use_half = uses_bfloat16(config.precision)
-    # In bfloat16 oneDNN is a third faster on images whose channels lie together; the network hands the layout on.
-    layout = torch.channels_last if use_half else torch.contiguous_format
-    network.to(memory_format=layout)
-    normalise = LogReflectance()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps)
-    ema = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]  # torch gives it no types
-    average = AveragedModel(network, multi_avg_fn=ema, use_buffers=True)
-    sampler = ChipSampler(
-        scenes, size=config.chip_px, batch=config.batch, changed_share=config.changed_share, seed=config.seed
-    )
-    half = torch.autocast("cpu", torch.bfloat16, enabled=use_half)
-    first = _resume(folder, network, average, optimiser, schedule)
-    for step in range(first, config.steps):
-        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout
-        network.train()
-        batch = augment(sampler.draw(step), bands, config.augment, config.seed, step)
-        with half:
-            before, after = (normalise(date).contiguous(memory_format=layout) for date in (batch.before, batch.after))
-            logits = network(before, after)
-        loss = masked_bce_dice(logits, batch.target, batch.valid, config.positive_weight)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(network)
-        progress(step, loss.item())
-        _log(folder, step, loss.item(), float(schedule.get_last_lr()[0]))
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _save(folder, step + 1, network, average, optimiser)
-    average.module.to(memory_format=torch.contiguous_format)
-    return cast(ChangeNetwork, average.module.eval())
+    with _settings(config):
+        return _Training(scenes, bands, candidate, config, folder, validation).run(progress)
 
 
-def uses_bfloat16(precision: str) -> bool:
-    """Return whether to compute in bfloat16: as asked, or with `auto` where the processor has instructions for it."""
-    if precision != "auto":
-        return precision == "bfloat16"
+class _Training:
+    """Everything that `train` sets up, and the loop over it."""
+
+    def __init__(
+        self,
+        scenes: Sequence[TrainingScene],
+        bands: tuple[str, ...],
+        candidate: Candidate,
+        config: TrainConfig,
+        folder: Path,
+        validation: Sequence[LabelledScene],
+    ) -> None:
+        self.config, self.bands, self.folder, self.validation = config, bands, folder, validation
+        self.device = parallel.choose_device(config.device)
+        self.half = half_type(config.precision, self.device)
+        # In half precision oneDNN is a third faster on images whose channels lie together; the network hands it on.
+        self.layout = torch.channels_last if self.half else torch.contiguous_format
+        torch.manual_seed(config.seed)
+        network = build_network(candidate.architecture, {"in_channels": len(bands), **candidate.arguments})
+        self.network = network.to(self.device).to(memory_format=self.layout)
+        self.shared = parallel.share_gradients(self.network, self.device)
+        self.normalise = LogReflectance()
+        self.loss = ChangeLoss(candidate.loss or config.loss, getattr(network, "distance_of", None))
+        self.sampler = ChipSampler(
+            scenes,
+            size=config.chip_px,
+            batch=config.batch,
+            changed_share=config.changed_share,
+            seed=config.seed,
+            hard_share=config.hard_share,
+        )
+        optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        ema = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.state = TrainingState(
+            self.network,
+            AveragedModel(self.network, multi_avg_fn=ema, use_buffers=True),
+            optimiser,
+            torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16),
+            self.sampler.hard.losses,
+            Best(),
+        )
+        self.schedule = _schedule(config, optimiser)
+
+    def run(self, progress: Progress) -> ChangeNetwork:
+        """Carry out the steps that are left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        first, finished = self.state.resume(self.folder)
+        _forward(self.schedule, first)
+        log = None if finished else self._open_log(first)
+        for step in range(self.config.steps if finished else first, self.config.steps):
+            figures = self._step(step)
+            due = self.config.early_stop and (step + 1) % self.config.early_stop.every == 0
+            if due:
+                figures["validation_f1"] = self._validate()
+            progress(step, figures["loss"])
+            if log:
+                log.write(step, figures)
+            finished = step + 1 == self.config.steps or self._has_stalled()
+            if (finished or (step + 1) % self.config.checkpoint_every == 0) and parallel.rank() == 0:
+                self.state.save(self.folder, step + 1, finished=finished)
+            if finished:
+                break
+        if log:
+            log.close()
+        parallel.wait_for_all()
+        return self._result()
+
+    def _step(self, step: int) -> dict[str, float]:
+        """Do one step of the optimiser; return its figures for the log."""
+        config, state = self.config, self.state
+        self.network.train()
+        state.optimiser.zero_grad(set_to_none=True)
+        figures: dict[str, float] = {}
+        for part in range(config.accumulate):
+            index = (step * config.accumulate + part) * parallel.size() + parallel.rank()
+            last = part + 1 == config.accumulate
+            for name, value in self._backward(index, last=last).items():
+                figures[name] = figures.get(name, 0.0) + value / config.accumulate
+        state.scaler.unscale_(state.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        rate = float(self.schedule.get_last_lr()[0])
+        self.schedule.step()
+        parallel.average_buffers(self.network)
+        state.average.update_parameters(self.network)
+        if config.hard_share:
+            figures["places_visited"] = self.sampler.hard.visited
+        return {**figures, "gradient_norm": float(norm), "learning_rate": rate}
+
+    def _backward(self, index: int, *, last: bool) -> dict[str, float]:
+        """Draw one batch and add its gradients; return its loss and what that consists of."""
+        config = self.config
+        torch.manual_seed(config.seed * 1_000_003 + index)  # dropout, and what losses draw
+        centres = self.sampler.centres(index)
+        batch = augment(self.sampler.cut(centres), self.bands, config.augment, config.seed, index)
+        before, after, target, valid = self._sent(batch)
+        with parallel.withhold_gradients(self.shared, until_last=not last):
+            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+                logits = self.shared(before, after)
+            value = self.loss(logits, target, valid)
+            torch.autograd.backward(self.state.scaler.scale(value.total / config.accumulate))
+        if config.hard_share:
+            losses = chip_losses(logits, target, valid).tolist()
+            visits = parallel.gather(list(zip(centres, losses, strict=True)))
+            self.sampler.hard.record(visits)
+        return {"loss": value.total.item(), **{name: part.item() for name, part in value.parts.items()}}
+
+    def _sent(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        before, after = (date.to(self.device, memory_format=self.layout) for date in (batch.before, batch.after))
+        labels = batch.target.to(self.device), batch.valid.to(self.device)
+        return self.normalise(before), self.normalise(after), *labels
+
+    def _validate(self) -> float:
+        network = _on_cpu(self.state.average.module)
+        pooled = sum((evaluate_scene(network, s) for s in self.validation), start=ProbabilityHistogram.empty())
+        f1 = pooled.counts(pooled.best_threshold()).f1
+        self.state.best.update(f1, self.state.average.module)
+        return f1
+
+    def _has_stalled(self) -> bool:
+        return self.config.early_stop is not None and self.state.best.stale >= self.config.early_stop.patience
+
+    def _open_log(self, first: int) -> TrainingLog | None:
+        if parallel.rank() > 0:
+            return None
+        mined = ("places_visited",) if self.config.hard_share else ()
+        validated = ("validation_f1",) if self.config.early_stop else ()
+        columns = ("loss", *self.loss.names, *mined, "gradient_norm", "learning_rate", *validated)
+        return TrainingLog(self.folder, columns, first=first, tensorboard=self.config.tensorboard)
+
+    def _result(self) -> ChangeNetwork:
+        network = _on_cpu(self.state.average.module)
+        if self.state.best.weights:
+            network.load_state_dict(self.state.best.weights)
+        return network
+
+
+def half_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the type to compute in, None for float32: as asked, or with `auto` bfloat16 where the device has it.
+
+    Raises:
+        ConfigError: float16 on a processor, whose range it has no use for and whose gradients it loses.
+    """
+    if precision == "float16":
+        if device.type == "cpu":
+            raise ConfigError("precision float16 on a CPU", expected="bfloat16 or float32 there, or a GPU")
+        return torch.float16
+    if precision == "auto":
+        return torch.bfloat16 if _has_bfloat16(device) else None
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def _log(folder: Path, step: int, loss: float, rate: float) -> None:
-    with (folder / "log.csv").open("w" if step == 0 else "a", newline="") as file:
-        writer = csv.writer(file)
-        if step == 0:
-            writer.writerow(["step", "loss", "learning_rate"])
-        writer.writerow([step, f"{loss:.6f}", f"{rate:.3e}"])
-
-
-def _save(
-    folder: Path, step: int, network: ChangeNetwork, average: AveragedModel, optimiser: torch.optim.Optimizer
-) -> None:
-    """Write everything a later step depends on, atomically; safetensors, so that loading it cannot run code."""
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    partial = folder / "checkpoint.partial"
-    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata={"step": str(step)})
-    os.replace(partial, folder / "checkpoint.safetensors")
-
-
-def _resume(
-    folder: Path,
-    network: ChangeNetwork,
-    average: AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.OneCycleLR,
-) -> int:
-    """Load the checkpoint in `folder` and return the step to go on with; 0 where there is none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "checkpoint.safetensors"
-    if not path.exists():
-        return 0
+@contextmanager
+def _settings(config: TrainConfig) -> Iterator[None]:
+    """Set what torch keeps for the whole process, for the time of a training."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(config.threads)
+    if config.deterministic:
+        # cuBLAS gives equal sums only with a workspace of its own size, asked for before its first use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            step = int(file.metadata()["step"])
-        network.load_state_dict(_part(tensors, "network."))
-        average.load_state_dict(_part(tensors, "average."))
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"the checkpoint {path} does not fit this training ({error})", remedy=f"remove {folder} to start again"
-        ) from error
-    _load_optimiser(optimiser, _part(tensors, "optimiser."))
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _schedule(config: TrainConfig, optimiser: torch.optim.Optimizer) -> LRScheduler:
+    if config.schedule == "cosine":
+        return CosineAnnealingLR(optimiser, T_max=config.steps)
+    return OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps)
+
+
+def _forward(schedule: LRScheduler, steps: int) -> None:
     with warnings.catch_warnings():
         # torch warns of a schedule ahead of its optimiser, whose steps the checkpoint holds.
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-        for _ in range(step):
+        for _ in range(steps):
             schedule.step()
-    return step
 
 
-def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    saved: dict[str, Any] = optimiser.state_dict()
-    optimiser.load_state_dict({**saved, "state": state})
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _on_cpu(network: Any) -> ChangeNetwork:
+    """Copy a network to the CPU, in the usual layout and in eval mode."""
+    copied = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
+    return cast(ChangeNetwork, copied.eval())

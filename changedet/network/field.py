@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from changedet.errors import ModelError
 from changedet.network.base import ChangeNetwork
+from changedet.network.metric import CosineDistance, ManhattanDistance
 from changedet.network.normalise import LogReflectance
 from changedet.network.package import build_network
 
@@ -90,6 +91,9 @@ def _all_positive(network: ChangeNetwork) -> ChangeNetwork:
         for name, child in module.named_children():
             if isinstance(child, nn.MaxPool2d):
                 setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+            elif isinstance(child, CosineDistance):
+                # It sees the same pixels, but has no gradient between embeddings of one direction, as these all are.
+                setattr(module, name, ManhattanDistance())
     return network
 
 

@@ -18,6 +18,7 @@ from changedet.errors import ModelError, OutputError
 from changedet.network.base import ChangeNetwork
 from changedet.network.card import Card
 from changedet.network.fc_siam import FCEF, FCSiamConc, FCSiamDiff
+from changedet.network.metric import SiameseMetric
 from changedet.network.normalise import LogReflectance
 from changedet.network.shipped import CARD_KEY, read_card, resolve_model, shipped_models
 from changedet.network.siamese import SiameseSMP
@@ -37,6 +38,7 @@ ARCHITECTURES: Final[Mapping[str, Callable[..., ChangeNetwork]]] = {
     "fc_ef": FCEF,
     "fc_siam_conc": FCSiamConc,
     "fc_siam_diff": FCSiamDiff,
+    "siamese_metric": SiameseMetric,
     "siamese_smp": SiameseSMP,
 }
 

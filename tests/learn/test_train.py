@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from changedet.config import Candidate, TrainConfig
-from changedet.errors import ModelError
+from changedet.errors import ConfigError, ModelError
 from changedet.learn.datasets import LabelledScene
-from changedet.learn.train import train, uses_bfloat16
+from changedet.learn.train import half_type, train
 from changedet.network.base import ChangeNetwork
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -127,5 +127,9 @@ def test_refuses_the_checkpoint_of_another_architecture(
 
 
 def test_precision_is_as_asked() -> None:
-    assert uses_bfloat16("bfloat16")
-    assert not uses_bfloat16("float32")
+    cpu = torch.device("cpu")
+    assert half_type("bfloat16", cpu) == torch.bfloat16
+    assert half_type("float32", cpu) is None
+    assert half_type("float16", torch.device("cuda")) == torch.float16
+    with pytest.raises(ConfigError, match=r"(?s)float16 on a CPU.*bfloat16"):
+        half_type("float16", cpu)

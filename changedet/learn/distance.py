@@ -1,0 +1,77 @@
+"""Calibration of a distance: which one means change, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from changedet.learn.datasets.scene import LabelledScene
+from changedet.network.metric import SiameseMetric
+from changedet.network.normalise import LogReflectance
+
+_BINS = 4096
+# Logarithm of the slope over one standard deviation of the distance: from hardly any to a step. Distances that part
+# the two kinds wholly would have an infinite one.
+_SLOPES = (-5.0, 7.0)
+
+
+def calibrate_distance(network: SiameseMetric, scenes: Sequence[LabelledScene]) -> None:
+    """Fit the logistic function from distance to probability to all valid pixels of `scenes`, pooled.
+
+    Args:
+        network: in eval mode, on the CPU; its `scale` and `threshold` are set.
+        scenes: with their truth.
+    """
+    distances, changed = (np.concatenate(part) for part in zip(*(_pixels(network, s) for s in scenes), strict=True))
+    scale, threshold = fit_logistic(distances, changed)
+    network.calibrate(scale=scale, threshold=threshold)
+
+
+def distance_figures(network: SiameseMetric, probability: float) -> dict[str, Any]:
+    """Return for the card what the probability means in distance, and the distance from which a pixel is changed."""
+    scale, threshold = float(network.scale), float(network.threshold)
+    return {
+        "probability": "1 / (1 + exp(-scale * (distance - threshold)))",
+        "scale": scale,
+        "threshold": threshold,
+        "changed_from": threshold + float(np.log(probability / (1 - probability))) / scale,
+    }
+
+
+def fit_logistic(distances: NDArray[np.float32], changed: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return scale and threshold of the likeliest P(changed) = 1 / (1 + exp(-scale (distance - threshold))), scale > 0.
+
+    Args:
+        distances: (P,), at least 0.
+        changed: bool (P,), True = changed.
+    """
+    span = float(distances.max(initial=1e-6))
+    spread = max(float(distances.std()), 1e-6 * span)
+    edges = np.linspace(0, span, _BINS + 1)
+    middles = (edges[1:] + edges[:-1]) / 2 / spread
+    yes, no = (np.histogram(distances[kind], edges)[0] / len(distances) for kind in (changed, ~changed))
+
+    def cost(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        slope, offset = np.exp(parameters[0]), parameters[1]
+        logits = slope * middles + offset
+        surprise = np.logaddexp(0, -logits) @ yes + np.logaddexp(0, logits) @ no
+        excess = (yes + no) / (1 + np.exp(-np.clip(logits, -500, 500))) - yes
+        return float(surprise), np.array([excess @ middles * slope, excess.sum()])
+
+    found = minimize(cost, np.array([0.0, -2.0]), jac=True, method="L-BFGS-B", bounds=[_SLOPES, (None, None)])
+    slope, offset = float(np.exp(found.x[0])), float(found.x[1])
+    return slope / spread, -offset / slope * spread
+
+
+def _pixels(network: SiameseMetric, scene: LabelledScene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    scaled = (
+        LogReflectance()(torch.as_tensor(date, dtype=torch.float32)[None]) for date in (scene.before, scene.after)
+    )
+    with torch.inference_mode():
+        distance: NDArray[np.float32] = network.distance_of(network(*scaled))[0, 0].numpy()
+    return distance[scene.valid], scene.changed[scene.valid]
