@@ -18,13 +18,13 @@ from changedet.errors import ConfigError
 from changedet.grid.quantise import quantise
 from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 from changedet.learn.curves import PrecisionRecall, Reliability
-from changedet.learn.datasets import LabelledDataset, LabelledScene, SceneSource, refuse_overlap
+from changedet.learn.datasets import LabelledDataset, LabelledScene, refuse_overlap
 from changedet.learn.objects import ObjectCounts
 from changedet.learn.score import SceneScore, score_scene
 from changedet.network.base import ChangeNetwork
 from changedet.network.card import Card
 from changedet.network.normalise import LogReflectance
-from changedet.network.package import load_model
+from changedet.network.package import ChangeModel, load_model
 
 Report = Callable[[str], None]
 
@@ -178,39 +178,52 @@ def evaluate(models: Sequence[str], dataset: LabelledDataset, config: EvaluateCo
         ConfigError: a model learned from some of the scenes, and that was not allowed; or no pixel is known.
         PairError: a scene lacks a band that a model needs.
     """
-    places = [source.place() for source in dataset.scenes]
-    warnings: list[str] = []
     scores = []
+    warnings: list[str] = []
     for name in models:
         model = load_model(name)
-        if not model.card.places:
-            warnings.append(
-                f"the card of {model.card.name} does not say what it learned from: it may know these scenes"
-            )
-        elif not config.allow_overlap:
-            refuse_overlap(model.card.places, places)
-        warnings += _far_off(model.card, dataset)
-        threshold = 0.5 if config.protocol == "oscd" else config.threshold or model.card.threshold
-        scenes = []
-        for source in dataset.scenes:
-            detector = NetworkDetector(model, config.device, bands_for(model.card, source.scenes()))
-            scenes.append(_scored(source, detector, threshold, config))
-            report(f"{model.card.name} · {source.name}: F1 {scenes[-1].pixels.counts(threshold).f1:.3f}")
-        scores.append(ModelScore(model.card, model.digest, threshold, tuple(scenes)))
+        warnings += check_places(model.card, dataset, config)
+        scores.append(score_model(model, dataset, config, report))
     if not any((score.pixels.changed.sum() + score.pixels.unchanged.sum()) for score in scores):
         raise ConfigError(f"no pixel of {dataset.name} is valid and its truth known", expected="labelled, valid pixels")
     told = tuple(dict.fromkeys(warnings))
     return Evaluation(dataset.name, PROTOCOLS[config.protocol], tuple(scores), told, config.bootstrap, config.seed)
 
 
-def _scored(source: SceneSource, detector: NetworkDetector, threshold: float, config: EvaluateConfig) -> SceneScore:
-    return score_scene(
-        source,
-        detector,
-        threshold=threshold,
-        max_memory=config.max_memory,
-        all_pixels=config.protocol == "oscd",
-    )
+def check_places(card: Card, dataset: LabelledDataset, config: EvaluateConfig) -> list[str]:
+    """Return what should be known of a model's scores on a dataset.
+
+    Raises:
+        ConfigError: the model learned from some of the scenes, and `allow_overlap` is not set.
+    """
+    notes = _far_off(card, dataset)
+    if not card.places:
+        return [f"the card of {card.name} does not say what it learned from: it may know these scenes", *notes]
+    if not config.allow_overlap:
+        refuse_overlap(card.places, [source.place() for source in dataset.scenes])
+    return notes
+
+
+def score_model(model: ChangeModel, dataset: LabelledDataset, config: EvaluateConfig, report: Report) -> ModelScore:
+    """Score one model on all scenes of a dataset.
+
+    Raises:
+        PairError: a scene lacks a band that it needs.
+    """
+    threshold = 0.5 if config.protocol == "oscd" else config.threshold or model.card.threshold
+    scenes = []
+    for source in dataset.scenes:
+        detector = NetworkDetector(model, config.device, bands_for(model.card, source.scenes()))
+        score = score_scene(
+            source,
+            detector,
+            threshold=threshold,
+            max_memory=config.max_memory,
+            all_pixels=config.protocol == "oscd",
+        )
+        scenes.append(score)
+        report(f"{model.card.name} · {source.name}: F1 {score.pixels.counts(threshold).f1:.3f}")
+    return ModelScore(model.card, model.digest, threshold, tuple(scenes))
 
 
 def _far_off(card: Card, dataset: LabelledDataset) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -50,6 +51,39 @@ class Place(BaseModel):
         return min(east, east_2) > max(west, west_2) and min(north, north_2) > max(south, south_2)
 
 
+class Calibration(BaseModel):
+    """How a model's probabilities were made to agree with how often change is found to be true.
+
+    Attributes:
+        method: `temperature` and `platt` take the sigmoid of `slope * logit + offset`, the first with offset 0 (Guo et
+            al., "On Calibration of Modern Neural Networks", ICML 2017; Platt 1999); `isotonic` reads the sigmoid off a
+            rising table (Zadrozny and Elkan, KDD 2002).
+        slope: the inverse of the temperature.
+        offset: added to the scaled logit.
+        stated: probabilities of the network, rising, where the table has its entries.
+        observed: what they become, never falling.
+        data: the scenes it was fitted to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["temperature", "platt", "isotonic"]
+    slope: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    offset: float = Field(default=0.0, allow_inf_nan=False)
+    stated: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    observed: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    data: str
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        table = len(self.stated), len(self.observed)
+        if table != ((0, 0) if self.method != "isotonic" else (max(2, table[0]),) * 2):
+            raise ValueError("isotonic needs a table of two or more entries, the other methods none")
+        if any(b <= a for a, b in pairwise(self.stated)) or any(b < a for a, b in pairwise(self.observed)):
+            raise ValueError("the table must rise")
+        return self
+
+
 class Card(BaseModel):
     """What a model is, needs and may be used for; JSON in the model file's metadata.
 
@@ -75,6 +109,9 @@ class Card(BaseModel):
         licence_note: where that licence comes from.
         commercial_use: whether it allows commercial use.
         data: what it was trained on.
+        calibration: from the network's sigmoid to the probability; None for the sigmoid itself. The threshold counts
+            after it.
+        parents: name and SHA-256 of the model files this one was made from.
         places: the scenes it was trained on; empty where that is not known.
         trained: ISO date.
         seed: of the training.
@@ -109,6 +146,8 @@ class Card(BaseModel):
     commercial_use: bool
     data: str
     places: tuple[Place, ...] = ()
+    calibration: Calibration | None = None
+    parents: tuple[str, ...] = ()
     trained: Annotated[str, BeforeValidator(_iso_date)]
     seed: int
     command: str

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from changedet.errors import ModelError, OutputError
 from changedet.network.base import ChangeNetwork
+from changedet.network.calibration import probability_of
 from changedet.network.card import Card
 from changedet.network.fc_siam import FCEF, FCSiamConc, FCSiamDiff
 from changedet.network.metric import SiameseMetric
@@ -69,7 +70,7 @@ class ChangeModel(nn.Module):
         return logits
 
     def probability(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return the probability of change, float32 (N, K, H, W) in 0..1, each class by itself.
+        """Return the probability of change, calibrated as the card has it, float32 (N, K, H, W) in 0..1.
 
         Args:
             before: reflectance (N, C, H, W), float32, 0..1 physical, bands in the card's order.
@@ -77,7 +78,7 @@ class ChangeModel(nn.Module):
         """
         with torch.inference_mode():
             logits: Tensor = self(before, after)
-            return logits.float().sigmoid()
+            return probability_of(logits.float(), self.card.calibration)
 
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> ChangeNetwork:
