@@ -21,6 +21,7 @@ from changedet.grid import Window
 from changedet.read.align import Placement, place, turned_to
 from changedet.read.displacement import Displacement
 from changedet.read.header import alpha_bands, quietly_without_georeference
+from changedet.read.remote import settings_for
 from changedet.read.resample import Locator, resample
 from changedet.read.scene import Band
 
@@ -66,7 +67,7 @@ class OpenFile:
         self._resampling = resampling
         source = turned_to(band.geobox, target)
         self.placement = place(source, target, displacement=displacement, straight=not band.by_gcps)
-        with quietly_without_georeference():
+        with settings_for(band.path), quietly_without_georeference():
             self._dataset = stack.enter_context(rasterio.open(band.path))
         if self.placement.how == "warped":
             self._warped = stack.enter_context(
@@ -79,7 +80,8 @@ class OpenFile:
         """Return stored values (channels of this file, height, width), NaN where there is no pixel."""
         how = {"direct": self._read_direct, "warped": self._read_warped, "displaced": self._read_displaced}
         try:
-            return how[self.placement.how](window)
+            with settings_for(self.path):
+                return how[self.placement.how](window)
         except RasterioError as error:
             # GDAL's own message is the cause of rasterio's 'Read failed. See previous exception'.
             raise SceneError(

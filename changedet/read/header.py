@@ -20,6 +20,7 @@ from rasterio.warp import calculate_default_transform
 from changedet.errors import NotFoundError, SceneError
 from changedet.read import bands as names
 from changedet.read.dates import date_of_tags
+from changedet.read.remote import settings_for
 from changedet.read.resample import transformed
 from changedet.read.scene import Band
 
@@ -44,7 +45,7 @@ def read_header(
         ConfigError: `mapping` names a band the file does not have.
     """
     try:
-        with quietly_without_georeference(), rasterio.open(path) as dataset:
+        with settings_for(path), quietly_without_georeference(), rasterio.open(path) as dataset:
             return _describe(dataset, path, mapping, local_px), date_of_tags(dataset.tags())
     except RasterioError as error:
         if any(sign in str(error) for sign in ("HTTP response code: 404", "does not exist in the file system")):

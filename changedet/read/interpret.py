@@ -20,6 +20,7 @@ from changedet.grid.window import sample_windows
 from changedet.read.file import rasterio_window
 from changedet.read.header import alpha_bands, quietly_without_georeference
 from changedet.read.reader import Nodata, Scaling
+from changedet.read.remote import settings_for
 from changedet.read.scene import Band, Scene
 
 # Reflectance over snow, cloud and glint can pass 1, but not by this much.
@@ -58,7 +59,7 @@ def _scaling_of_band(band: Band) -> Scaling:
 def _largest(band: Band) -> float:
     """Return the 99th percentile of a band, from windows spread over it, or of all of it where those hold nothing."""
     try:
-        with quietly_without_georeference(), rasterio.open(band.path) as dataset:
+        with settings_for(band.path), quietly_without_georeference(), rasterio.open(band.path) as dataset:
             windows = sample_windows(*dataset.shape, size=_SAMPLE_PX, per_axis=_SAMPLES_PER_AXIS)
             seen = np.concatenate([_values(dataset, band.index, window=rasterio_window(w)) for w in windows])
             if not seen.size:

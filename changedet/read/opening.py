@@ -12,6 +12,7 @@ from changedet.read.bands import Mapping
 from changedet.read.folder import RASTER_SUFFIXES, open_folder, open_list
 from changedet.read.header import read_header
 from changedet.read.landsat import is_landsat_folder, open_landsat
+from changedet.read.remote import is_named_to_gdal
 from changedet.read.scene import Scene
 from changedet.read.sentinel2 import is_safe, open_safe, with_offset_of_baseline
 from changedet.read.stac import open_item
@@ -47,7 +48,7 @@ def open_scene(path: Source, *, mapping: Mapping | None = None, local_px: float 
     several = _several(text)
     if several:
         return with_offset_of_baseline(open_list(several, text, mapping))
-    if is_remote(text) or Path(text).is_file():
+    if is_named_to_gdal(text) or Path(text).is_file():
         bands, date = read_header(text, mapping, local_px)
         return with_offset_of_baseline(Scene(text, bands, date))
     if not Path(text).exists():
@@ -65,12 +66,6 @@ def _open_folder(folder: Path, mapping: Mapping | None) -> Scene:
     return open_landsat(folder) if is_landsat_folder(folder) else with_offset_of_baseline(open_folder(folder))
 
 
-def is_remote(path: str) -> bool:
-    """Return whether GDAL has to be asked whether there is anything at `path`: a URL, `/vsi…` or `DRIVER:…`."""
-    drivers = ("NETCDF:", "HDF5:", "HDF4_", "GTIFF_DIR:", "ZARR:", "GTI:", "vrt:")
-    return "://" in path or path.startswith(("/vsi", *drivers))
-
-
 def _several(text: str) -> list[str]:
     """Return the files of a list or a pattern; none where `text` is one thing."""
     if "://" not in text and Path(text).exists():
@@ -78,6 +73,6 @@ def _several(text: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) > 1 and all(Path(part.rsplit("?", 1)[0]).suffix.lower() in RASTER_SUFFIXES for part in parts):
         return parts
-    if "*" in text and not is_remote(text):
+    if "*" in text and not is_named_to_gdal(text):
         return sorted(glob(text))  # noqa: PTH207  # the pattern may be absolute, which Path.glob refuses
     return []

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from changedet.errors import ConfigError, NotFoundError
+from changedet.read import open_scene
+from changedet.read.bands import PRESETS, parse_mapping, parse_mappings
+from tests.data import texture, write_raster
+
+
+def _files(folder: Path, *names: str) -> list[Path]:
+    return [write_raster(folder / name, texture(12, 10, seed=seed)) for seed, name in enumerate(names)]
+
+
+def test_a_list_of_files_is_a_scene_however_it_is_written(tmp_path: Path) -> None:
+    files = _files(tmp_path, "x_B08.tif", "x_B04.tif")
+    for source in (files, ",".join(map(str, files)), str(tmp_path / "x_*.tif")):
+        scene = open_scene(source)
+        assert scene.names == ("B04", "B08")
+        assert [Path(band.path).name for band in scene.bands] == ["x_B04.tif", "x_B08.tif"]
+
+
+def test_files_whose_names_say_nothing_keep_their_order_or_are_mapped(tmp_path: Path) -> None:
+    files = _files(tmp_path, *(f"{letter}.tif" for letter in "abcdefghijk"))
+    assert open_scene(files).names == tuple(map(str, range(1, 12)))
+    mapped = open_scene(files, mapping={"B08": 2, "B04": "k"})
+    assert {band.name: Path(band.path).stem for band in mapped.bands} == {"B08": "b", "B04": "k"}
+
+
+def test_a_pattern_without_files_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        open_scene(str(tmp_path / "*.tif"))
+
+
+def test_a_path_with_a_comma_is_one_file_where_it_exists(tmp_path: Path) -> None:
+    (path,) = _files(tmp_path, "a,b.tif")
+    assert open_scene(str(path)).names == ("1",)
+
+
+def test_a_vsi_path_is_left_to_gdal(tmp_path: Path) -> None:
+    import zipfile
+
+    (path,) = _files(tmp_path, "B04.tif")
+    with zipfile.ZipFile(tmp_path / "scene.zip", "w") as archive:
+        archive.write(path, "B04.tif")
+    assert open_scene(f"/vsizip/{tmp_path}/scene.zip/B04.tif").geobox.shape == (12, 10)
+
+
+@pytest.mark.parametrize(
+    ("preset", "count", "names"),
+    [
+        ("sentinel-2", 13, PRESETS["sentinel-2"][0]),
+        ("sentinel-2", 12, PRESETS["sentinel-2"][1]),
+        ("sentinel-2", 4, ("B02", "B03", "B04", "B08")),
+        ("naip", 4, ("B04", "B03", "B02", "B08")),
+        ("rgb", 5, ("B04", "B03", "B02")),
+        ("landsat-8", 7, ("B01", "B02", "B03", "B04", "B8A", "B11", "B12")),
+        ("landsat-7", 8, ("B02", "B03", "B04", "B08", "B11", "B12")),
+    ],
+)
+def test_a_preset_names_a_stack(tmp_path: Path, preset: str, count: int, names: tuple[str, ...]) -> None:
+    path = write_raster(tmp_path / "stack.tif", np.ones((count, 6, 5), np.uint16))
+    scene = open_scene(path, mapping=parse_mapping(preset))
+    assert scene.names == names
+    # One near infrared stands for both kinds, but not of Sentinel-2, which has both.
+    assert ({"B08", "B8A"} <= scene.offers) == (
+        preset in ("naip", "landsat-8", "landsat-7") or (count > 4 and "B8A" in names)
+    )
+
+
+def test_a_preset_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "stack.tif", np.ones((5, 6, 5), np.uint16))
+    with pytest.raises(ConfigError, match="--bands sentinel-2 for .* which has 5 bands") as caught:
+        open_scene(path, mapping="sentinel-2")
+    assert "13 or 12 or 10 or 4 bands" in str(caught.value)
+
+
+def test_bands_are_found_by_their_description(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "stack.tif", np.ones((2, 6, 5), np.uint16), names=["Surface one", "Surface two"])
+    scene = open_scene(path, mapping=parse_mapping("red=surface TWO"))
+    assert [(band.name, band.index) for band in scene.bands] == [("B04", 2)]
+    with pytest.raises(ConfigError, match="0 bands described as 'three'"):
+        open_scene(path, mapping=parse_mapping("red=three"))
+
+
+def test_mappings_are_one_for_all_dates_or_one_a_date() -> None:
+    assert parse_mappings("rgb", 3) == ("rgb", "rgb", "rgb")
+    assert parse_mappings("red=3/naip", 2) == ({"B04": 3}, "naip")
+    with pytest.raises(ConfigError, match="3 band mappings for 2 dates"):
+        parse_mappings("rgb/rgb/rgb", 2)
+
+
+def test_a_mapping_for_a_folder_is_refused(tmp_path: Path) -> None:
+    _files(tmp_path, "B04.tif")
+    with pytest.raises(ConfigError, match="a band mapping for the folder"):
+        open_scene(tmp_path, mapping="rgb")

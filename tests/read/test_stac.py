@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from changedet.errors import NotFoundError, SceneError
+from changedet.grid import Window
+from changedet.read import open_pair, open_scene
+from tests.data import texture, write_raster
+from tests.server import serve
+
+WHOLE = Window(0, 0, 60, 60)
+
+
+def _item(folder: Path, name: str, *, offset: int, assets: dict[str, Any] | None = None, **properties: Any) -> Path:
+    """Write an item and its red and near infrared, whose values carry `offset`."""
+    files = {}
+    for seed, (key, common) in enumerate({"B04": "red", "B08": "nir"}.items()):
+        stored = np.rint(texture(60, 60, seed=seed) * 10_000 + offset).astype(np.uint16)
+        path = write_raster(folder / f"{name}_{key}.tif", stored)
+        files[key] = {"href": f"./{path.name}", "type": "image/tiff; application=geotiff", "roles": ["data"]}
+        files[key]["eo:bands"] = [{"name": key, "common_name": common}]
+    visual = {"href": "./nothing.tif", "type": "image/tiff", "roles": ["visual"], "eo:bands": [{"name": "red"}]}
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "properties": {"datetime": "2022-02-03T10:52:51Z", **properties},
+        "assets": {"visual": visual, **files},
+    }
+    for key, more in (assets or {}).items():
+        item["assets"].setdefault(key, {}).update(more)
+    (folder / f"{name}.json").write_text(json.dumps(item))
+    return folder / f"{name}.json"
+
+
+RASTER = {key: {"raster:bands": [{"scale": 1e-4, "offset": -0.1, "nodata": 0}]} for key in ("B04", "B08")}
+STAC11 = {
+    "B04": {"eo:bands": None, "bands": [{"eo:common_name": "red", "raster:scale": 1e-4, "raster:offset": -0.1}]},
+    "B08": {"eo:bands": None, "bands": [{"eo:common_name": "nir", "raster:scale": 1e-4, "raster:offset": -0.1}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("offset", "assets", "properties", "why"),
+    [
+        (1000, RASTER, {}, "STAC item"),
+        (1000, STAC11, {}, "STAC item"),
+        (0, RASTER, {"earthsearch:boa_offset_applied": True}, "STAC item"),
+        (1000, None, {"s2:processing_baseline": "05.09"}, "baseline 05.09"),
+        (0, None, {"s2:processing_baseline": "02.06"}, "baseline 02.06"),
+        (0, None, {"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": True}, "baseline 05.09"),
+        (0, None, {}, "reflectance times 10,000"),
+    ],
+)
+def test_an_item_says_what_its_values_mean(
+    tmp_path: Path, offset: int, assets: Any, properties: dict[str, Any], why: str
+) -> None:
+    item = _item(tmp_path, "scene", offset=offset, assets=assets, **properties)
+    with open_pair(f"stac:{item}", f"stac:{item}") as pair:
+        assert pair.bands == ("B04", "B08")
+        assert why in pair.scaling[0][0].why
+        assert pair.before.date == "2022-02-03"
+        chip = pair.read(WHOLE)
+    np.testing.assert_allclose(chip.before, [texture(60, 60, seed=0), texture(60, 60, seed=1)], atol=6e-5)
+
+
+def test_an_item_behind_a_url_finds_its_assets_and_its_quality_band(tmp_path: Path) -> None:
+    classes = np.full((60, 60), 4, np.uint8)
+    classes[10:20, 10:20] = 8
+    write_raster(tmp_path / "scl.tif", classes)
+    quality = {"scl": {"href": "scl.tif", "type": "image/tiff"}}
+    _item(tmp_path, "scene", offset=1000, assets={**RASTER, **quality})
+    with serve(tmp_path) as served:
+        address = f"stac:{served.url}/scene.json"
+        with open_pair(address, address) as pair:
+            chip = pair.read(WHOLE)
+        with pytest.raises(NotFoundError, match="no STAC item"):
+            open_scene(f"stac:{served.url}/other.json")
+    assert np.array_equal(chip.valid, classes == 4)
+
+
+def test_what_is_no_item_or_has_no_bands_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letter.json").write_text("Dear reader")
+    (tmp_path / "collection.json").write_text('{"type": "Collection"}')
+    (tmp_path / "empty.json").write_text('{"type": "Feature", "assets": {"doc": {"href": "a.pdf"}}}')
+    for name, message in (("letter", "cannot be read"), ("collection", "is no STAC item"), ("empty", "common name")):
+        with pytest.raises(SceneError, match=message):
+            open_scene(f"stac:{tmp_path / name}.json")
+    with pytest.raises(NotFoundError, match="no STAC item"):
+        open_scene(f"stac:{tmp_path / 'nothing.json'}")
