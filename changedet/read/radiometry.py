@@ -20,9 +20,9 @@ _QUANTILES = np.concatenate([[0.001, 0.005], np.linspace(0.01, 0.99, 50), [0.995
 LEAST_NO_CHANGE = 0.95
 _LEAST_PIXELS = 100
 
-# 8-bit pictures say nothing of reflectance. Of the 14 OSCD cities' red, green and blue, pooled, 2 % are darker and 98 %
-# brighter than these; a picture's own 2 % and 98 % are put there.
-DARK_REFLECTANCE, BRIGHT_REFLECTANCE = 0.05, 0.27
+# 8-bit pictures say nothing of reflectance: a picture's own 2 % and 98 % are put where those of the red, green and blue
+# of OSCD's 14 cities lie, the median over cities (2 %: 0.034 to 0.149; 98 %: 0.158 to 0.382).
+DARK_REFLECTANCE, BRIGHT_REFLECTANCE = 0.06, 0.19
 _STRETCH_QUANTILES = (0.02, 0.98)
 _VISIBLE = ("B04", "B03", "B02")
 
