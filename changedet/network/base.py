@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+Tiling: TypeAlias = Literal["exact", "fixed_chip"]
 
 
 class ChangeNetwork(nn.Module, ABC):
@@ -17,10 +20,17 @@ class ChangeNetwork(nn.Module, ABC):
         stride: px between two elements of the coarsest feature map. Two chips give the same answer far from their
             edges only if both begin at a multiple of it.
         directional: True where exchanging the dates may change the map.
+        classes: channels of the logits, one for each kind of change; 1 for change or no change.
+        tiling: "fixed_chip" where the answer is known to depend on the whole chip (attention, global pooling, norms
+            over the image), whose size then belongs to the model. "exact" claims nothing: the field has to be measured.
+        initial_weights: what training begins with: "random", or the name of pretrained weights of the encoder.
     """
 
     stride: int
     directional: bool
+    classes: int
+    tiling: Tiling = "exact"
+    initial_weights: str = "random"
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """Compare two dates.

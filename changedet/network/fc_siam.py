@@ -35,6 +35,7 @@ class FCEF(ChangeNetwork):
 
     def __init__(self, in_channels: int, classes: int = 1, width: int = 16, dropout: float = 0.2) -> None:
         super().__init__()
+        self.classes = classes
         self.encoder = _Encoder(2 * in_channels, width, dropout)
         self.decoder = _Decoder(classes, width, dropout, dates=1)
 
@@ -61,6 +62,7 @@ class FCSiamConc(SiameseNetwork):
 
     def __init__(self, in_channels: int, classes: int = 1, width: int = 16, dropout: float = 0.2) -> None:
         super().__init__()
+        self.classes = classes
         self.encoder = _Encoder(in_channels, width, dropout)
         self.decoder = _Decoder(classes, width, dropout, dates=2)
 
@@ -94,6 +96,7 @@ class FCSiamDiff(SiameseNetwork):
 
     def __init__(self, in_channels: int, classes: int = 1, width: int = 16, dropout: float = 0.2) -> None:
         super().__init__()
+        self.classes = classes
         self.encoder = _Encoder(in_channels, width, dropout)
         self.decoder = _Decoder(classes, width, dropout, dates=1)
 

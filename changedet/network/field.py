@@ -26,6 +26,10 @@ HALO_TOLERANCE: Final = 1e-4
 _CHILD = "import sys; from changedet.network.field import _run_child; print(_run_child(sys.argv[1]))"
 
 
+class UnboundedFieldError(ModelError):
+    """A network has no receptive field that a halo could cover."""
+
+
 def receptive_field(network: ChangeNetwork, in_channels: int) -> int:
     """Return how far (px) output pixels see, at most, beyond the stride cell they lie in.
 
@@ -35,8 +39,11 @@ def receptive_field(network: ChangeNetwork, in_channels: int) -> int:
     sees (the theoretical receptive field of Luo et al., NeurIPS 2016).
 
     Raises:
-        ModelError: the field has no bound (global pooling, attention), or gradients cannot show it.
+        UnboundedFieldError: the field has no bound (global pooling, attention), as the network says or as is found.
+        ModelError: gradients cannot show it.
     """
+    if network.tiling != "exact":
+        raise _unbounded(f"no field: the answer of {type(network).__name__} depends on the whole chip")
     network = _all_positive(network)
     return max(_axis_field(network, in_channels, rows=True), _axis_field(network, in_channels, rows=False))
 
@@ -54,10 +61,12 @@ def _axis_field(network: ChangeNetwork, in_channels: int, *, rows: bool) -> int:
         first, last = int(seen[0]), int(seen[-1])
         if first > 0 and last < length - 1:
             return max(cell[0] - first, last - cell[-1])
-    raise ModelError(
-        f"a field of more than {_STRIPS[-1] // 2} px",
-        expected="a network without global pooling or attention",
-        remedy="a card with tiling: fixed_chip",
+    raise _unbounded(f"a field of more than {_STRIPS[-1] // 2} px")
+
+
+def _unbounded(got: str) -> UnboundedFieldError:
+    return UnboundedFieldError(
+        got, expected="a network without global pooling or attention", remedy="a card with tiling: fixed_chip"
     )
 
 

@@ -16,13 +16,17 @@ from torch import Tensor, nn
 
 from changedet.errors import ModelError, OutputError
 from changedet.network.base import ChangeNetwork
+from changedet.network.bit import BIT
 from changedet.network.calibration import probability_of
 from changedet.network.card import Card
+from changedet.network.changeformer import ChangeFormer
 from changedet.network.fc_siam import FCEF, FCSiamConc, FCSiamDiff
 from changedet.network.metric import SiameseMetric
 from changedet.network.normalise import LogReflectance
 from changedet.network.shipped import CARD_KEY, read_card, resolve_model, shipped_models
 from changedet.network.siamese import SiameseSMP
+from changedet.network.stanet import STANet
+from changedet.network.tinycd import TinyCD
 
 __all__ = [
     "ARCHITECTURES",
@@ -41,6 +45,10 @@ ARCHITECTURES: Final[Mapping[str, Callable[..., ChangeNetwork]]] = {
     "fc_siam_diff": FCSiamDiff,
     "siamese_metric": SiameseMetric,
     "siamese_smp": SiameseSMP,
+    "stanet": STANet,
+    "bit": BIT,
+    "changeformer": ChangeFormer,
+    "tinycd": TinyCD,
 }
 
 

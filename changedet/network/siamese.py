@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from changedet.errors import ModelError
 from changedet.network.base import SiameseNetwork
+from changedet.network.encoders import WeightsName, is_unreachable, with_weights
+from changedet.network.pairing import paired
 
-Fusion = Literal["absdiff", "diff", "concat"]
+Fusion = Literal["absdiff", "diff", "concat", "learned", "learned_directional"]
+# Exchanging the dates changes nothing.
+_SYMMETRIC = ("absdiff", "learned")
+# These decoders can be tiled exactly, if their encoder can; the others pool globally, attend, or enlarge by corners.
+_TILEABLE = ("unet", "unetplusplus", "linknet")
 # Widths of smp's own U-Net decoder from coarse to fine; a shallower encoder takes the finest of them.
 _DECODER_CHANNELS = (256, 128, 64, 32, 16)
 # These take one width a level; the others take one number or none.
@@ -30,9 +36,10 @@ class SiameseSMP(SiameseNetwork):
         in_channels: bands of one date.
         classes: channels of the logits; 1 for change or no change.
         encoder_depth: how many times the encoder halves the image; what lies deeper is removed.
-        fusion: "absdiff" is |f1 - f2| (exchanging the dates changes nothing); "diff" is f2 - f1 and "concat" a learnt
-            mixture of both, channel by channel, and these two are directional.
-        encoder_weights: smp's name of pretrained weights to download, or None for random ones.
+        fusion: "absdiff" is |f1 - f2|; "learned" a small network on |f1 - f2| and f1 + f2: with these two, exchanging
+            the dates changes nothing. Directional are "diff", which is f2 - f1, "concat", a linear mixture of f1 and
+            f2, and "learned_directional", the small network on f1 and f2.
+        encoder_weights: see `changedet.network.encoders`.
         decoder_channels: widths of the decoder: one a level from coarse to fine for unet, unetplusplus and manet, one
             number for those that take one; None for the usual.
         stem_pool: False leaves out the max pool after a ResNet's first convolution, so that every later level has twice
@@ -51,7 +58,7 @@ class SiameseSMP(SiameseNetwork):
         *,
         encoder_depth: int = 4,
         fusion: Fusion = "absdiff",
-        encoder_weights: str | None = None,
+        encoder_weights: WeightsName = None,
         decoder_channels: Sequence[int] | int | None = None,
         stem_pool: bool = True,
     ) -> None:
@@ -61,21 +68,30 @@ class SiameseSMP(SiameseNetwork):
         if decoder_channels is None and decoder_name in _WIDTH_PER_LEVEL:
             decoder_channels = _DECODER_CHANNELS[-encoder_depth:]
         options = {} if decoder_channels is None else {"decoder_channels": decoder_channels}
-        model = _create(
-            decoder_name,
-            encoder_name=encoder_name,
-            encoder_depth=encoder_depth,
-            encoder_weights=encoder_weights,
-            in_channels=in_channels,
-            classes=classes,
-            **options,
-        )
+
+        is_timm = encoder_name.startswith("tu-")
+
+        def build(weights: str | None) -> Any:
+            return _create(
+                decoder_name,
+                encoder_name=encoder_name,
+                encoder_depth=encoder_depth,
+                # timm's names of weights are part of its encoders' names.
+                encoder_weights=(weights and True) if is_timm else weights,
+                in_channels=in_channels,
+                classes=classes,
+                **options,
+            )
+
+        model, self.initial_weights = with_weights(build, encoder_weights, encoder_name)
+        self.classes = classes
         self.fusion = fusion
-        self.directional = fusion != "absdiff"
+        self.directional = fusion not in _SYMMETRIC
+        self.tiling = "exact" if decoder_name in _TILEABLE else "fixed_chip"
         self.encoder, self.decoder, self.head = model.encoder, model.decoder, model.segmentation_head
         if not stem_pool:
             _remove_stem_pool(self.encoder, encoder_name, decoder_name)
-        self.mix = _mixers(self.encoder.out_channels) if fusion == "concat" else nn.ModuleDict()
+        self.mix = _mixers(self.encoder.out_channels, fusion)
         self.stride = self._drop_unused(in_channels)
 
     def features(self, image: Tensor) -> list[Tensor]:
@@ -91,9 +107,10 @@ class SiameseSMP(SiameseNetwork):
     def _fuse(self, level: int, f1: Tensor, f2: Tensor) -> Tensor:
         if self.fusion == "absdiff":
             return (f1 - f2).abs()
-        if self.fusion == "concat" and str(level) in self.mix:
-            mixed: Tensor = self.mix[str(level)](torch.cat([f1, f2], dim=1))
+        if str(level) in self.mix:
+            mixed: Tensor = self.mix[str(level)](paired(f1, f2, directional=self.directional))
             return mixed
+        # A level without channels.
         return f2 - f1
 
     def _drop_unused(self, in_channels: int) -> int:
@@ -127,6 +144,8 @@ def _create(decoder_name: str, **options: Any) -> Any:
         return smp.create_model(decoder_name, **options)
     # smp and timm raise whatever their constructors meet: KeyError, ValueError, TypeError, RuntimeError.
     except Exception as error:
+        if is_unreachable(error):
+            raise
         raise ModelError(
             f"segmentation-models-pytorch cannot build {decoder_name!r} on {options['encoder_name']!r}: {error}",
             expected="an encoder and a decoder that go together, with widths for each level",
@@ -144,11 +163,26 @@ def _remove_stem_pool(encoder: Any, encoder_name: str, decoder_name: str) -> Non
     backbone.maxpool = nn.Identity()
 
 
-def _mixers(channels: Sequence[int]) -> nn.ModuleDict:
-    """Make one 1 x 1 convolution a level, from both dates' channels back to one date's, which any decoder accepts."""
+def _mixers(channels: Sequence[int], fusion: Fusion) -> nn.ModuleDict:
+    """Make one mixer a level, from two dates' channels back to one date's, which any decoder accepts."""
+    if fusion in ("absdiff", "diff"):
+        return nn.ModuleDict()
     # Level 0 is mostly the image; some encoders have an empty level.
     used = {str(level): count for level, count in enumerate(channels) if count}
-    return nn.ModuleDict({level: nn.Conv2d(2 * count, count, 1) for level, count in used.items()})
+    if fusion == "concat":
+        return nn.ModuleDict({level: nn.Conv2d(2 * count, count, 1) for level, count in used.items()})
+    return nn.ModuleDict({level: _matching(count) for level, count in used.items()})
+
+
+def _matching(channels: int) -> nn.Sequential:
+    """Make the matching network of a level: two dates' channels to few and those to one date's, pixel by pixel."""
+    few = max(8, channels // 4)
+    return nn.Sequential(
+        nn.Conv2d(2 * channels, few, 1, bias=False),
+        nn.BatchNorm2d(few),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(few, channels, 1),
+    )
 
 
 def _delete_without_gradient(module: nn.Module) -> None:

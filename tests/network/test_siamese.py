@@ -13,6 +13,9 @@ PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("resnet18", "linknet", {"encoder_depth": 3}),
     ("resnet18", "fpn", {"encoder_depth": 4, "fusion": "concat"}),
     ("resnet18", "pspnet", {"encoder_depth": 3, "fusion": "concat"}),
+    ("resnet18", "unet", {"encoder_depth": 3, "fusion": "learned"}),
+    ("resnet18", "unetplusplus", {"encoder_depth": 3, "fusion": "learned_directional"}),
+    ("vgg11_bn", "unet", {"encoder_depth": 3}),
     ("mobilenet_v2", "manet", {"encoder_depth": 3}),
     ("efficientnet-b0", "unet", {"encoder_depth": 3}),
     # Its first level is empty and it leaves out the stem.
@@ -65,7 +68,7 @@ def test_fusion_is_the_difference_at_every_level(fusion: Any) -> None:
         ({"decoder_name": "unet3"}, "decoder 'unet3'.*expected: one of .*unet,"),
         ({"encoder_name": "resnet17"}, "cannot build 'unet' on 'resnet17'"),
         ({"decoder_channels": (8, 8)}, "cannot build"),
-        ({"fusion": "sum"}, "fusion 'sum'.*absdiff, diff, concat"),
+        ({"fusion": "sum"}, "fusion 'sum'.*absdiff, diff, concat, learned, learned_directional"),
         ({"decoder_name": "linknet", "stem_pool": False}, "stem_pool=False"),
         ({"encoder_name": "mobilenet_v2", "stem_pool": False}, "stem_pool=False"),
     ],
