@@ -33,7 +33,7 @@ class SiameseMetric(SiameseNetwork):
         distance: "euclidean", "manhattan" (sum of absolute differences), "cosine" (1 - cosine of the angle) or
             "learned" (Manhattan with a weight for each channel and pixel from a small network on both embeddings).
         encoder_depth: how many times the encoder halves the image.
-        encoder_weights: smp's name of pretrained weights to download, or None for random ones.
+        encoder_weights: see `changedet.network.encoders`.
         decoder_channels: widths of the decoder, see `SiameseSMP`.
         stem_pool: see `SiameseSMP`.
 
@@ -71,7 +71,9 @@ class SiameseMetric(SiameseNetwork):
             decoder_channels=decoder_channels,
             stem_pool=stem_pool,
         )
-        self.stride = self.embed.stride
+        self.classes = 1
+        self.stride, self.tiling = self.embed.stride, self.embed.tiling
+        self.initial_weights = self.embed.initial_weights
         self.distance = LearnedDistance(embedding) if distance == "learned" else _FIXED[distance]()
         self.register_buffer("scale", torch.tensor(_SCALE))
         self.register_buffer("threshold", torch.tensor(_THRESHOLD))
