@@ -65,7 +65,9 @@ class RunConfig(_Config):
         connectivity: 8 joins pixels that touch at a corner, 4 does not.
         halo: px read around a chip's core and discarded; `default` is the card's, `exact` the whole receptive field.
         max_memory: bytes the process may hold; the chip size follows from it.
+        backend: what computes the network; `auto` is OpenVINO on a CPU where it is installed, else torch.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        precision: of the network's arithmetic; `auto` is bfloat16 where the processor has instructions for it.
         coregister: remove the displacement between the dates: true or `field` as a smooth field where windows support
             one, else as one shift; `shift` as one shift.
         normalize: how the after date's values are brought to the before date's: `none`,
@@ -95,7 +97,9 @@ class RunConfig(_Config):
     connectivity: Literal[4, 8] = 8
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
     max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
+    backend: Literal["auto", "torch", "openvino"] = "auto"
     device: str = Field(default="auto", pattern=DEVICES)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     coregister: Coregister = False
     normalize: Normalize = "none"
     any_resolution: bool = False

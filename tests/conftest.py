@@ -12,8 +12,10 @@ settings.load_profile("changedet")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave slow tests out unless `-m` says otherwise."""
+    """Leave slow tests out unless `-m` says otherwise, and converted models in the folder of pytest's cache."""
     config.option.markexpr = config.option.markexpr or "not slow"
+    # Converted models: not in the user's cache, and kept from one run of the tests to the next.
+    os.environ["CHANGEDET_CACHE"] = str(config.cache.mkdir("models"))
 
 
 @pytest.fixture

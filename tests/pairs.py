@@ -1,5 +1,6 @@
 """Pairs of scenes and models that runs in tests take."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from changedet.network.package import save_model
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "sample_data"
+# Real imagery, where it is.
+DATA = Path(os.environ.get("CHANGEDET_DATA", ROOT.parent / "shared" / "data"))
 RGBN = ("B04", "B03", "B02", "B08")
 
 

@@ -30,7 +30,9 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 def test_the_conda_environment_has_the_same_dependencies_and_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    expected = {re.sub(r"^[\w-]+", lambda name: CONDA_NAMES.get(name[0], name[0]), d) for d in project["dependencies"]}
+    # conda-forge has OpenVINO for all its platforms, and its files know no markers.
+    bounds = [dependency.split(";")[0] for dependency in project["dependencies"]]
+    expected = {re.sub(r"^[\w-]+", lambda name: CONDA_NAMES.get(name[0], name[0]), d) for d in bounds}
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert set(conda) == {*expected, "python" + project["requires-python"], "pip"}
 

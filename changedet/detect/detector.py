@@ -1,21 +1,16 @@
-"""What the pipeline asks of anything that detects change, and the network that answers it."""
+"""What the pipeline asks of anything that detects change, and what networks have in common whatever computes them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from changedet.config import NEUTRAL_REFLECTANCE
-from changedet.errors import ConfigError, ModelError
+from changedet.errors import ModelError
 from changedet.network.card import Card
-from changedet.network.package import ChangeModel
-
-# Measured on Linux before the first chip, torch 2.14 for the CPU: torch with smp takes 0.88 GB, half of that pages of
-# its libraries; rasterio, geopandas and pyproj 0.21; the model 0.11; GDAL's cache and the pair's sample 0.07.
-TORCH_BASE_BYTES = 1_400_000_000
 
 
 class ChangeDetector(Protocol):
@@ -70,27 +65,33 @@ class ChangeDetector(Protocol):
         ...
 
 
-class NetworkDetector:
-    """A model behind the `ChangeDetector` protocol, on a device of torch.
+class NetworkDetector(ABC):
+    """A trained network behind the `ChangeDetector` protocol, described by its card.
 
     Args:
-        model: loaded, in eval mode.
-        device: `auto` takes CUDA, then MPS, then the CPU.
+        card: of the model.
+        digest: SHA-256 of the model file, in hexadecimal.
         bands: those of the model's bands that will be given, in its order; None for all. The model's optional bands may
             be left out: it sees the neutral reflectance there at both dates, as it did in training.
 
+    Attributes:
+        backend: the library that computes it.
+        device: where it computes.
+        precision: of its arithmetic, `float32` or `bfloat16`.
+
     Raises:
-        ConfigError: the device is not there.
         ModelError: a band that is not optional is left out.
     """
 
-    def __init__(self, model: ChangeModel, device: str = "auto", bands: tuple[str, ...] | None = None) -> None:
-        self.card = model.card
-        self._bands = model.card.bands if bands is None else bands
-        _check_bands(self.card, self._bands)
-        self.digest = model.digest
-        self._device = _device(device)
-        self._model = model.to(self._device)
+    backend: str
+    device: str
+    precision: str
+
+    def __init__(self, card: Card, digest: str, bands: tuple[str, ...] | None = None) -> None:
+        self.card = card
+        self.digest = digest
+        self._bands = card.bands if bands is None else bands
+        _check_bands(card, self._bands)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -123,25 +124,26 @@ class NetworkDetector:
         return self.card.tiling
 
     @property
+    @abstractmethod
     def base_bytes(self) -> int:
         """See `ChangeDetector`."""
-        return TORCH_BASE_BYTES
 
     @property
+    @abstractmethod
     def bytes_per_px(self) -> float:
         """See `ChangeDetector`."""
-        return self.card.memory_bytes_per_px
-
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return str(self._device)
 
     def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `ChangeDetector`."""
-        images = (torch.from_numpy(self._completed(image)).to(self._device) for image in (before, after))
-        probability: NDArray[np.float32] = self._model.probability(*images).cpu().numpy()
-        return probability
+        """See `ChangeDetector`; H and W are multiples of the stride."""
+        return self._compute(self._completed(before), self._completed(after))
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give back the memory of the network; no more chips come."""
+
+    @abstractmethod
+    def _compute(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities (N, K, H, W) for reflectance (N, C, H, W) in all of the model's bands."""
 
     def _completed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return all channels of the model (N, C, H, W), those that are not given neutral."""
@@ -157,13 +159,3 @@ def _check_bands(card: Card, given: tuple[str, ...]) -> None:
     needed = tuple(band for band in card.bands if band in given or band not in card.optional_bands)
     if needed != given:
         raise ModelError(f"model {card.name} is given the bands {', '.join(given)}", expected=", ".join(needed))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if int(index or 0) >= there.get(kind, 0):
-        raise ConfigError(f"device {name} is not on this machine", expected="auto, cpu, or a device that torch finds")
-    return torch.device(name)

@@ -18,7 +18,7 @@ from changedet.vectorize import Vectors
 from changedet.write.provenance import fingerprint
 
 _LARGEST = 10
-_LIBRARIES = ("changedet", "torch", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
+_LIBRARIES = ("changedet", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
 
 
 def make_record(
@@ -48,16 +48,23 @@ def make_record(
             "commercial_use": card.commercial_use,
         },
         "parameters": {**config.model_dump(mode="json"), "threshold": threshold},
+        "backend": detector.backend,
         "device": detector.device,
+        "precision": detector.precision,
         "pair": preparation.report.as_json(),
         "preparation": preparation.as_json(),
         "chips": plan.lattice(),
         "areas": areas(vectors),
         "largest": largest(vectors),
         "warnings": warnings,
-        "versions": {**{name: version(name) for name in _LIBRARIES}, "python": platform.python_version()},
+        "versions": _versions(detector),
         "times": {"started": started.isoformat(), "seconds": (datetime.now(UTC) - started).total_seconds()},
     }
+
+
+def _versions(detector: NetworkDetector) -> dict[str, str]:
+    libraries = {name: version(name) for name in (*_LIBRARIES, detector.backend)}
+    return {**libraries, "python": platform.python_version()}
 
 
 def areas(vectors: Vectors) -> dict[str, float | int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 
 from changedet.config import RunConfig, check_options
+from changedet.detect.backend import open_detector
 from changedet.detect.budget import plan_within
 from changedet.detect.choose import bands_for, check_resolution, choose_model, told_missing
 from changedet.detect.detector import NetworkDetector
@@ -23,7 +24,7 @@ from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
-from changedet.network.package import load_model
+from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair
 from changedet.read.scene import Scene
 from changedet.vectorize import Vectors, vectorize
@@ -88,8 +89,8 @@ def run(
     started = datetime.now(UTC)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES), Staging(out, config.overwrite) as staging:
         scenes = open_scenes(before, after, config)
-        model = load_model(choose_model(scenes, config))
-        detector = NetworkDetector(model, config.device, bands_for(model.card, scenes))
+        model = choose_model(scenes, config)
+        detector = open_detector(model, bands_for(read_card(model), scenes), config)
         threshold = config.threshold or detector.card.threshold
         tags = _tags(scenes, detector, threshold)
         selected = [scene.select(detector.bands) for scene in scenes]
@@ -102,6 +103,7 @@ def run(
             ):
                 plan = _plan(pair, detector, config)
                 stitch(pair, detector, plan, sink, progress)
+        detector.release()
         write_mask(staging.path("stored.tif"), staging.path("changed.tif"), threshold, tags=tags)
         vectors = _vectorize(staging, tags, config)
         _write(staging, vectors, config, progress)

@@ -14,6 +14,7 @@ from torch import Tensor
 from changedet.config import EvaluateConfig
 from changedet.detect.choose import bands_for
 from changedet.detect.detector import NetworkDetector
+from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ConfigError
 from changedet.grid.quantise import quantise
 from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
@@ -213,7 +214,7 @@ def score_model(model: ChangeModel, dataset: LabelledDataset, config: EvaluateCo
     threshold = 0.5 if config.protocol == "oscd" else config.threshold or model.card.threshold
     scenes = []
     for source in dataset.scenes:
-        detector = NetworkDetector(model, config.device, bands_for(model.card, source.scenes()))
+        detector = TorchDetector(model, config.device, bands_for(model.card, source.scenes()))
         score = score_scene(
             source,
             detector,

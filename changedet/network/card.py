@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from datetime import date
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+# Of a probability stored as a byte, see `changedet.grid.quantise`, which networks do not know.
+STEPS: Final = 254
 
 Sentinel2Band = Literal["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
 
@@ -84,6 +89,28 @@ class Calibration(BaseModel):
         return self
 
 
+class Tolerance(BaseModel):
+    """How far 8-bit probabilities may lie from those of plain float32 torch, in steps of 1/254.
+
+    Attributes:
+        share: of the pixels that lie within `steps`.
+        steps: see `share`.
+        most: no pixel lies further away.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float = Field(default=0.999, ge=0, le=1)
+    steps: int = Field(default=2, ge=0)
+    most: int = Field(default=8, ge=0)
+
+    def allows(self, fast: NDArray[np.float32], reference: NDArray[np.float32]) -> bool:
+        """Return whether probabilities of one shape lie so near to the reference's."""
+        stored = [np.rint(np.clip(probability, 0, 1) * STEPS).astype(np.int16) for probability in (fast, reference)]
+        distance = np.abs(stored[0] - stored[1])
+        return bool(distance.max() <= self.most and (distance <= self.steps).mean() >= self.share)
+
+
 class Card(BaseModel):
     """What a model is, needs and may be used for; JSON in the model file's metadata.
 
@@ -117,6 +144,7 @@ class Card(BaseModel):
         seed: of the training.
         command: that reproduces the training.
         figures: cross-validated figures.
+        tolerance: how far bfloat16 and other backends than torch may lie from plain float32 in torch.
         memory_bytes_per_px: measured peak memory of a chip (bytes per px) in eval mode, float32.
         versions: library to version, at training.
 
@@ -152,6 +180,7 @@ class Card(BaseModel):
     seed: int
     command: str
     figures: JsonObject
+    tolerance: Tolerance = Tolerance()
     memory_bytes_per_px: float = Field(gt=0, allow_inf_nan=False)
     versions: dict[str, str]
 

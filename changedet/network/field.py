@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -15,6 +12,7 @@ from torch import Tensor, nn
 
 from changedet.errors import ModelError
 from changedet.network.base import ChangeNetwork
+from changedet.network.child import peak_bytes, run_child
 from changedet.network.metric import CosineDistance, ManhattanDistance
 from changedet.network.normalise import LogReflectance
 from changedet.network.package import build_network
@@ -179,9 +177,7 @@ def measure_memory(architecture: str, arguments: Mapping[str, Any], size: int = 
 def _peak_bytes(architecture: str, arguments: Mapping[str, Any], size: int) -> int:
     # Pretrained weights would be fetched for nothing.
     given = {name: value for name, value in arguments.items() if name != "encoder_weights"}
-    command = [sys.executable, "-c", _CHILD, json.dumps([architecture, given, size])]
-    child = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own command
-    return int(child.stdout)
+    return int(run_child(_CHILD, json.dumps([architecture, given, size])))
 
 
 def _run_child(task: str) -> int:
@@ -191,10 +187,4 @@ def _run_child(task: str) -> int:
     image = torch.rand(1, arguments["in_channels"], size, size)
     with torch.inference_mode():
         network(image, image.clone())
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage would do, but on Linux a child begins with the peak of its parent there.
-        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -36,6 +37,12 @@ def resolve_model(path_or_name: str | Path) -> Path:
         names = ", ".join(shipped) or "none"
         raise NotFoundError(f"no model {str(path_or_name)!r}", expected=f"a file, or a shipped model: {names}")
     return path
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_card(path: str | Path) -> Card:

@@ -84,8 +84,8 @@ _RUN = """
 import re, sys
 from pathlib import Path
 from changedet.detect.run import run
-before, after, out, max_memory = sys.argv[1:]
-result = run(before, after, out, model="s2-urban-rgbn", max_memory=max_memory, device="cpu")
+before, after, out, max_memory, backend = sys.argv[1:]
+result = run(before, after, out, model="s2-urban-rgbn", max_memory=int(max_memory), backend=backend)
 peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 print(result.record["chips"]["chip_width"], peak)
 """
@@ -101,11 +101,17 @@ def _repeated(folder: Path, name: str, *, height: int, width: int) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read where Linux tells it")
-def test_a_run_stays_below_max_memory_and_makes_use_of_it(tmp_path: Path) -> None:
-    scenes = [_repeated(tmp_path, name, height=640, width=1040) for name in ("before.tif", "after.tif")]
-    max_memory = 1_850_000_000
-    command = [sys.executable, "-c", _RUN, *scenes, tmp_path / "out", max_memory]
+@pytest.mark.parametrize(
+    ("backend", "max_memory", "height", "width"),
+    [("torch", 1_850_000_000, 640, 1040), ("openvino", 1_000_000_000, 1100, 1500)],
+)
+def test_a_run_stays_below_max_memory_and_makes_use_of_it(
+    backend: str, max_memory: int, height: int, width: int, tmp_path: Path
+) -> None:
+    pytest.importorskip(backend, reason="has no wheel for this platform")
+    scenes = [_repeated(tmp_path, name, height=height, width=width) for name in ("before.tif", "after.tif")]
+    command = [sys.executable, "-c", _RUN, *scenes, tmp_path / "out", max_memory, backend]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     chip, peak = map(int, done.stdout.split())
-    assert chip < 1040, "the raster is too small for what is to be measured"
+    assert chip < width, "the raster is too small for what is to be measured"
     assert 0.75 * max_memory < peak <= max_memory

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from changedet.config import NEUTRAL_REFLECTANCE
-from changedet.detect.detector import NetworkDetector
 from changedet.detect.stitch import stitch
+from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan, Window, plan_chips
 from changedet.grid.quantise import NODATA, quantise
@@ -101,7 +101,7 @@ def _random_pair(height: int, width: int) -> ArrayPair:
     return ArrayPair(before, after, valid)
 
 
-def _stitched(pair: ArrayPair, detector: KernelDetector | NetworkDetector, plan: ChipPlan) -> NDArray[np.uint8]:
+def _stitched(pair: ArrayPair, detector: KernelDetector | TorchDetector, plan: ChipPlan) -> NDArray[np.uint8]:
     sink = ArraySink((plan.height, plan.width))
     stitch(pair, detector, plan, sink)
     np.testing.assert_array_equal(sink.times, 1)
@@ -175,7 +175,7 @@ def _sample_pair(bands: int) -> ArrayPair:
     return ArrayPair(chip.before[channels], chip.after[channels], chip.valid)
 
 
-def _floats(pair: ArrayPair, detector: NetworkDetector, plan: ChipPlan) -> NDArray[np.float32]:
+def _floats(pair: ArrayPair, detector: TorchDetector, plan: ChipPlan) -> NDArray[np.float32]:
     """Return what the cores of a plan say, float32 (H, W)."""
     answer = np.full((plan.height, plan.width), np.nan, dtype=np.float32)
     for window in plan.chips:
@@ -187,7 +187,7 @@ def _floats(pair: ArrayPair, detector: NetworkDetector, plan: ChipPlan) -> NDArr
 
 @pytest.mark.parametrize("name", ["s2-urban", "s2-urban-rgbn"])
 def test_a_shipped_model_with_its_field_as_halo_gives_the_same_map_tiled_and_whole(name: str) -> None:
-    detector = NetworkDetector(load_model(shipped_models()[name]), "cpu")
+    detector = TorchDetector(load_model(shipped_models()[name]), "cpu")
     pair, stride = _sample_pair(len(detector.bands)), detector.stride
     height, width = pair.valid.shape
     halo = -(-detector.field // stride) * stride

@@ -1,0 +1,92 @@
+"""From a model file to OpenVINO's IR or to ONNX: reflectance in, probability out, the card inside."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from changedet.errors import ModelError
+from changedet.network.calibration import probability_of
+from changedet.network.ir import load_openvino
+from changedet.network.package import ChangeModel, load_model
+from changedet.network.shipped import CARD_KEY
+
+# Probabilities by torch and by OpenVINO may differ by their order of sums.
+_SAME = 1e-3
+
+
+class _Whole(nn.Module):
+    """A model from reflectance to probability, for images whose sides are multiples of the stride."""
+
+    def __init__(self, model: ChangeModel) -> None:
+        super().__init__()
+        self.normalise = model.normalise
+        self.network = model.network
+        self.calibration = model.card.calibration
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        logits = self.network.logits(self.normalise(before), self.normalise(after))
+        return probability_of(logits, self.calibration)
+
+
+def convert(model: str | Path, xml: Path) -> None:
+    """Write a model as IR: `xml` with the graph and the card, and the weights beside it.
+
+    Inputs `before` and `after` are reflectance (N, C, H, W), float32, H and W multiples of the stride; the output
+    `probability` is (N, K, H, W). The scaling of reflectance, folded batch norms and the calibrated sigmoid are in the graph.
+
+    Raises:
+        ModelError: OpenVINO cannot convert it, or the result is not the model's.
+    """
+    openvino = load_openvino()
+    loaded = load_model(model)
+    example = _example(loaded)
+    channels = len(loaded.card.bands)
+    whole = _Whole(loaded).eval()
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # tracing warns of what does not concern this graph
+            graph = openvino.convert_model(
+                whole, example_input=example, input=[openvino.PartialShape([-1, channels, -1, -1])] * 2
+            )
+    # Whatever the tracer and the frontend meet in an architecture that they do not know.
+    except Exception as error:
+        raise ModelError(f"OpenVINO cannot convert {model}: {error}", remedy="--backend torch") from error
+    for port, name in zip((*graph.inputs, *graph.outputs), ("before", "after", "probability"), strict=True):
+        port.set_names({name})
+    graph.set_rt_info(loaded.card.model_dump_json(), CARD_KEY)
+    _check(graph, loaded, str(model))
+    # Not as float16: folded batch norms no longer are what the file holds.
+    openvino.save_model(graph, xml, compress_to_fp16=False)
+
+
+def _check(graph: object, model: ChangeModel, name: str) -> None:
+    """Compare with torch at another size than the traced one."""
+    images = _example(model, strides=6)
+    expected = model.probability(*images).numpy()
+    compiled = load_openvino().Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    largest = float(np.abs(compiled([image.numpy() for image in images])[0] - expected).max())
+    if not largest <= _SAME:
+        raise ModelError(
+            f"{name} gives probabilities in OpenVINO that are off by {largest:.3g}",
+            expected=f"at most {_SAME}",
+            remedy="--backend torch",
+        )
+
+
+def _example(model: ChangeModel, strides: int = 4) -> tuple[Tensor, Tensor]:
+    side, channels = strides * model.card.stride, len(model.card.bands)
+    generator = torch.Generator().manual_seed(0)
+    before, after = torch.rand((2, 1, channels, side, side + model.card.stride), generator=generator) / 2
+    return before, after
+
+
+def main() -> None:
+    """Convert in a child process: model file, xml file."""
+    model, xml = sys.argv[1:]
+    convert(model, Path(xml))

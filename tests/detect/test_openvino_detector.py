@@ -1,0 +1,75 @@
+"""The fast paths give the reference's map."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from changedet.detect.detector import NetworkDetector
+from changedet.detect.openvino_detector import OpenVinoDetector
+from changedet.detect.torch_detector import TorchDetector
+from changedet.errors import ModelError
+from changedet.grid import Window
+from changedet.network.package import load_model
+from changedet.network.shipped import read_card, shipped_models
+from changedet.read.pair import open_pair
+from tests.pairs import DATA, RGBN, tiny_model
+
+pytest.importorskip("openvino", reason="OpenVINO has no wheel for this platform")
+
+OSCD = DATA / "oscd" / "Onera Satellite Change Detection dataset - Images"
+
+
+def test_it_answers_in_shapes_and_bands_as_torch_does(tmp_path: Path) -> None:
+    path = tiny_model(tmp_path / "tiny.safetensors")
+    fast, reference = OpenVinoDetector(path, precision="float32"), TorchDetector(load_model(path), "cpu")
+    before, after = np.random.default_rng(0).random((2, 2, 4, 32, 48), dtype=np.float32)
+    first = fast.predict(before, after)
+    np.testing.assert_allclose(first, reference.predict(before, after), rtol=0, atol=1e-5)
+    kept = first.copy()
+    fast.predict(after[:, :, ::-1], before)  # reversed rows: not contiguous
+    np.testing.assert_array_equal(first, kept)
+    # Another shape, and the first again.
+    for image in (before[:1, :, :16], before):
+        np.testing.assert_allclose(fast.predict(image, image), reference.predict(image, image), rtol=0, atol=1e-5)
+    names = ("bands", "classes", "stride", "halo", "field", "tiling", "digest", "card")
+    assert [getattr(fast, name) for name in names] == [getattr(reference, name) for name in names]
+
+
+def test_bands_that_are_not_optional_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="model tiny is given the bands"):
+        OpenVinoDetector(tiny_model(tmp_path / "tiny.safetensors"), RGBN[:2])
+
+
+def _detectors(name: str) -> dict[str, NetworkDetector]:
+    model = load_model(name)
+    return {
+        "OpenVINO, float32": OpenVinoDetector(name, precision="float32"),
+        "OpenVINO, bfloat16": OpenVinoDetector(name, precision="bfloat16"),
+        "torch, bfloat16": TorchDetector(model, "cpu", precision="bfloat16"),
+    }
+
+
+@pytest.fixture(scope="module", params=["abudhabi", "beirut"])
+def city(request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    folder = OSCD / request.param
+    if not folder.is_dir():
+        pytest.skip(f"no OSCD in {DATA}; CHANGEDET_DATA names another place")
+    return folder / "imgs_1", folder / "imgs_2"
+
+
+@pytest.mark.parametrize("name", sorted(shipped_models()))
+def test_every_fast_path_stays_within_the_cards_tolerance_on_real_data(name: str, city: tuple[Path, Path]) -> None:
+    card = read_card(name)
+    before, after = _read(city, card.bands)
+    reference = TorchDetector(load_model(name), "cpu", precision="float32").predict(before, after)
+    assert card.tolerance.model_dump() == {"share": 0.999, "steps": 2, "most": 8}
+    for path, detector in _detectors(name).items():
+        assert card.tolerance.allows(detector.predict(before, after), reference), path
+
+
+def _read(city: tuple[Path, Path], bands: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    with open_pair(*city, bands=bands) as pair:
+        chip = pair.read(Window(row=64, col=64, height=256, width=256))
+    return chip.before[None], chip.after[None]
