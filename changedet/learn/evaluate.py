@@ -13,7 +13,6 @@ from torch import Tensor
 
 from changedet.config import EvaluateConfig
 from changedet.detect.choose import bands_for
-from changedet.detect.detector import NetworkDetector
 from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ConfigError
 from changedet.grid.quantise import quantise

@@ -38,7 +38,7 @@ def convert(model: str | Path, xml: Path) -> None:
     """Write a model as IR: `xml` with the graph and the card, and the weights beside it.
 
     Inputs `before` and `after` are reflectance (N, C, H, W), float32, H and W multiples of the stride; the output
-    `probability` is (N, K, H, W). The scaling of reflectance, folded batch norms and the calibrated sigmoid are in the graph.
+    `probability` is (N, K, H, W). In the graph are the scaling of reflectance, folded batch norms and calibration.
 
     Raises:
         ModelError: OpenVINO cannot convert it, or the result is not the model's.
