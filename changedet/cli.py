@@ -276,16 +276,19 @@ def vectorize(mask: str, probability: str | None, out: Path, overwrite: bool, **
     \b
     changedet vectorize out/mask.tif --probability out/probability.tif -o changes.gpkg --min-area 1000
     """
+    from changedet.config import PolygonConfig, checked
     from changedet.vectorize import vectorize as vectorize_mask
     from changedet.write.geopackage import write_geopackage
+    from changedet.write.layers import Spool
     from changedet.write.staging import atomic_path
 
     if out.suffix.lower() != ".gpkg":
         raise ConfigError(f"output {out}", expected="a GeoPackage, *.gpkg")
     with atomic_path(out, overwrite=overwrite) as path:
-        found = vectorize_mask(mask, probability, **options)
-        write_geopackage(path, changes=found.changes, footprint=found.footprint, unknown=found.unknown)
-    _OUT.print(f"{len(found.changes)} changes written to {escape(str(out))}")
+        with Spool(path.parent / "layers") as spool:
+            found = vectorize_mask(mask, probability, sink=spool, config=checked(PolygonConfig, _given(options)))
+        write_geopackage(path, spool.layers())
+    _OUT.print(f"{found.polygons} changes written to {escape(str(out))}")
 
 
 @cli.group(invoke_without_command=True)

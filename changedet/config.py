@@ -52,8 +52,20 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RunConfig(_Config):
-    """Options of `changedet run`.
+class PolygonConfig(_Config):
+    """Which polygons a mask becomes.
+
+    Attributes:
+        min_area: polygons below this many square metres are left out.
+        connectivity: 8 joins pixels that touch at a corner, 4 does not.
+    """
+
+    min_area: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    connectivity: Literal[4, 8] = 8
+
+
+class RunConfig(PolygonConfig):
+    """Options of `changedet run`, beside those of its polygons.
 
     Attributes:
         model: name of a shipped model or a model file; None takes the shipped one with the most bands that both scenes
@@ -61,8 +73,6 @@ class RunConfig(_Config):
         bands: which band is which, as `red=3,nir=4`, by number or description, or a sensor: `sentinel-2`, `landsat-8`,
             `landsat-7`, `naip`, `rgb`; for files whose bands have no names. With `/` between, one a date.
         threshold: probability from which a pixel counts as changed; None takes the model card's.
-        min_area: polygons below this many square metres are left out.
-        connectivity: 8 joins pixels that touch at a corner, 4 does not.
         halo: px read around a chip's core and discarded; `default` is the card's, `exact` the whole receptive field.
         max_memory: bytes the process may hold; the chip size follows from it.
         backend: what computes the network; `auto` is OpenVINO on a CPU where it is installed, else torch.
@@ -93,8 +103,6 @@ class RunConfig(_Config):
     model: str | None = None
     bands: str | None = None
     threshold: float | None = Field(default=None, gt=0, le=1)
-    min_area: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    connectivity: Literal[4, 8] = 8
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
     max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
     backend: Literal["auto", "torch", "openvino"] = "auto"

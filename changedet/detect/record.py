@@ -14,10 +14,9 @@ from changedet.detect.detector import NetworkDetector
 from changedet.detect.prepare import Preparation
 from changedet.grid import ChipPlan
 from changedet.read.scene import Scene
-from changedet.vectorize import Vectors
+from changedet.vectorize import Findings
 from changedet.write.provenance import fingerprint
 
-_LARGEST = 10
 _LIBRARIES = ("changedet", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
 
 
@@ -29,7 +28,7 @@ def make_record(
     preparation: Preparation,
     plan: ChipPlan,
     detector: NetworkDetector,
-    vectors: Vectors,
+    findings: Findings,
     threshold: float,
     warnings: list[str],
 ) -> dict[str, Any]:
@@ -54,8 +53,8 @@ def make_record(
         "pair": preparation.report.as_json(),
         "preparation": preparation.as_json(),
         "chips": plan.lattice(),
-        "areas": areas(vectors),
-        "largest": largest(vectors),
+        "areas": areas(findings),
+        "largest": largest(findings),
         "warnings": warnings,
         "versions": _versions(detector),
         "times": {"started": started.isoformat(), "seconds": (datetime.now(UTC) - started).total_seconds()},
@@ -67,19 +66,19 @@ def _versions(detector: NetworkDetector) -> dict[str, str]:
     return {**libraries, "python": platform.python_version()}
 
 
-def areas(vectors: Vectors) -> dict[str, float | int]:
+def areas(findings: Findings) -> dict[str, float | int]:
     """Return the number of polygons and the areas in m² of what changed, was comparable, and was not."""
     return {
-        "polygons": len(vectors.changes),
-        "changed_m2": round(float(vectors.changes.area_m2.sum()), 1),
-        "comparable_m2": round(float(vectors.footprint.area_m2.sum()), 1),
-        "unknown_m2": round(float(vectors.unknown.area_m2.sum()), 1),
+        "polygons": findings.polygons,
+        "changed_m2": round(findings.changed_m2, 1),
+        "comparable_m2": round(findings.comparable_m2, 1),
+        "unknown_m2": round(findings.unknown_m2, 1),
     }
 
 
-def largest(vectors: Vectors) -> list[dict[str, Any]]:
+def largest(findings: Findings) -> list[dict[str, Any]]:
     """Return the largest polygons, each with its area and a point inside it in longitude and latitude (degrees)."""
-    rows = vectors.changes.nlargest(_LARGEST, "area_m2")
+    rows = findings.largest
     points = rows.representative_point().to_crs(4326)
     return [
         {

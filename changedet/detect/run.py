@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from changedet.grid import ChipPlan
 from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair
 from changedet.read.scene import Scene
-from changedet.vectorize import Vectors, vectorize
+from changedet.vectorize import Findings, Labels, vectorize
 from changedet.write.geopackage import write_geopackage
+from changedet.write.layers import Layer, Spool
 from changedet.write.provenance import write_run_json
 from changedet.write.raster import RasterSink, probability_layout, to_cog, write_mask
 from changedet.write.staging import Staging
@@ -49,12 +51,17 @@ class RunResult:
     Attributes:
         out: the output folder, with probability.tif, mask.tif, changes.gpkg and run.json.
         record: run.json, as it was written.
-        changes: the polygons, in scan order, with the columns of the layer `changes`.
     """
 
     out: Path
     record: dict[str, Any]
-    changes: gpd.GeoDataFrame
+
+    @cached_property
+    def changes(self) -> gpd.GeoDataFrame:
+        """The layer `changes`, read when it is first asked for."""
+        import geopandas as gpd
+
+        return gpd.read_file(self.path("changes.gpkg"), layer="changes")
 
     def path(self, name: str) -> Path:
         """Return the path of one of the results, e.g. `mask.tif`."""
@@ -105,8 +112,9 @@ def run(
                 stitch(pair, detector, plan, sink, progress)
         detector.release()
         write_mask(staging.path("stored.tif"), staging.path("changed.tif"), threshold, tags=tags)
-        vectors = _vectorize(staging, tags, config)
-        _write(staging, vectors, config, progress)
+        with Spool(staging.path("layers")) as spool:
+            findings = _vectorize(staging, spool, tags, config)
+        _write(staging, spool.layers(), config, progress)
         record = make_record(
             started=started,
             scenes=scenes,
@@ -114,14 +122,14 @@ def run(
             preparation=preparation,
             plan=plan,
             detector=detector,
-            vectors=vectors,
+            findings=findings,
             threshold=threshold,
             warnings=_warnings(notes, preparation, config),
         )
         write_run_json(staging.path("run.json"), record)
         for name in _RESULTS:
             staging.publish(name)
-    return RunResult(Path(out), record, vectors.changes)
+    return RunResult(Path(out), record)
 
 
 def _plan(pair: RasterPair, detector: NetworkDetector, config: RunConfig) -> ChipPlan:
@@ -142,20 +150,12 @@ def _tags(scenes: tuple[Scene, Scene], detector: NetworkDetector, threshold: flo
     return {"MODEL": detector.card.name, "MODEL_SHA256": detector.digest, "THRESHOLD": f"{threshold:.6g}", **known}
 
 
-def _vectorize(staging: Staging, tags: dict[str, str], config: RunConfig) -> Vectors:
-    return vectorize(
-        staging.path("changed.tif"),
-        staging.path("stored.tif"),
-        min_area=config.min_area,
-        connectivity=config.connectivity,
-        date_before=tags.get("DATE_BEFORE"),
-        date_after=tags.get("DATE_AFTER"),
-        model=tags["MODEL"],
-        threshold=float(tags["THRESHOLD"]),
-    )
+def _vectorize(staging: Staging, sink: Spool, tags: dict[str, str], config: RunConfig) -> Findings:
+    labels = Labels(tags.get("DATE_BEFORE"), tags.get("DATE_AFTER"), tags["MODEL"], float(tags["THRESHOLD"]))
+    return vectorize(staging.path("changed.tif"), staging.path("stored.tif"), sink=sink, config=config, labels=labels)
 
 
-def _write(staging: Staging, vectors: Vectors, config: RunConfig, progress: Progress) -> None:
+def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progress: Progress) -> None:
     progress("write", 0, 3)
     to_cog(
         staging.path("stored.tif"),
@@ -168,12 +168,7 @@ def _write(staging: Staging, vectors: Vectors, config: RunConfig, progress: Prog
         staging.path("changed.tif"), staging.path("mask.tif"), overview_resampling="nearest", creation_options=config.co
     )
     progress("write", 2, 3)
-    write_geopackage(
-        staging.path("changes.gpkg"),
-        changes=vectors.changes,
-        footprint=vectors.footprint,
-        unknown=vectors.unknown,
-    )
+    write_geopackage(staging.path("changes.gpkg"), layers)
     progress("write", 3, 3)
 
 

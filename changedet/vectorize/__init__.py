@@ -1,5 +1,5 @@
 """Masks and probabilities become polygons with attributes. No torch."""
 
-from changedet.vectorize.vectorize import Vectors, vectorize
+from changedet.vectorize.vectorize import Findings, Labels, LayerSink, vectorize
 
-__all__ = ["Vectors", "vectorize"]
+__all__ = ["Findings", "Labels", "LayerSink", "vectorize"]

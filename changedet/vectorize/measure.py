@@ -82,23 +82,6 @@ def compactness(area: NDArray[np.float64], perimeter: NDArray[np.float64]) -> ND
     return 4 * np.pi * area / perimeter**2
 
 
-def touches_edge(pixels: Geometries, unknown: Geometries, *, height: int, width: int) -> NDArray[np.bool_]:
-    """Return (N,) where a polygon may go on unseen: it reaches the raster's border, or a nodata pixel's edge or corner.
-
-    Args:
-        pixels: polygons (N,) in pixel coordinates.
-        unknown: the polygons (M,) of nodata pixels, in the same coordinates.
-        height: rows of the raster (px).
-        width: columns of the raster (px).
-    """
-    left, top, right, bottom = shapely.bounds(pixels).reshape(-1, 4).T
-    touches = (left <= 0) | (top <= 0) | (right >= width) | (bottom >= height)
-    # The unknown polygons are the few and large ones: as the query's inputs they are indexed ("prepared") by shapely.
-    _, near_unknown = shapely.STRtree(pixels).query(unknown, predicate="intersects")
-    touches[near_unknown] = True
-    return np.asarray(touches, dtype=np.bool_)
-
-
 def first_pixels(pixels: Geometries) -> NDArray[np.int64]:
     """Return row and column (N, 2) of each polygon's first pixel in scan order, unique within one mask."""
     points, owners = shapely.get_coordinates(pixels, return_index=True)

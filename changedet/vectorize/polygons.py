@@ -1,70 +1,104 @@
-"""Connected regions of a mask as polygons in pixel coordinates, streamed.
-
-GDAL traces the regions line by line over the whole raster, so no polygon is split where the file's blocks or our
-chips meet, and only the lines at hand and the finished polygons are in memory.
-"""
+"""Connected pixels as polygons in pixel coordinates: columns and rows counted from the raster's first corner."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import rasterio
 import rasterio.features
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-Connectivity: TypeAlias = Literal[4, 8]
 Geometries: TypeAlias = NDArray[np.object_]
 
-# Polygons that are Python objects at the same time before the small ones are dropped.
-BATCH = 20_000
+# Outlines that are Python objects at the same time (1 kB each) before they become arrays.
+_BATCH = 20_000
 
 
-def polygon_batches(
-    dataset: Any, *, connectivity: Connectivity, keep_zero: bool = False, size: int = BATCH
-) -> Iterator[tuple[NDArray[np.uint8], Geometries]]:
-    """Yield the values and the polygons of a mask's connected regions, some at a time.
+def outlines(labels: NDArray[np.int32], count: int, *, row: int = 0) -> Geometries:
+    """Return the outline of each label as a valid MultiPolygon, (count,); holes are kept.
 
     Args:
-        dataset: an open rasterio dataset with one uint8 band.
-        connectivity: 8 joins pixels that share an edge or a corner, 4 only those that share an edge.
-        keep_zero: trace the regions of 0 too; otherwise they are skipped.
-        size: most polygons in one batch.
-
-    Yields:
-        Values (N,) uint8 and valid MultiPolygons (N,) whose coordinates are columns and rows counted from the
-        raster's first corner (px, rows downwards). Holes are kept.
+        labels: (H, W), 0 for none, 1..count otherwise.
+        count: labels.
+        row: row of the raster that the first row of `labels` is (px).
     """
-    # As a rasterio.band both the image and its mask are read by GDAL itself, a line at a time; an array would be
-    # the whole raster in memory.
-    band = rasterio.band(dataset, 1)
-    shapes = rasterio.features.shapes(band, mask=None if keep_zero else band, connectivity=connectivity)
-    while batch := list(islice(shapes, size)):
-        values = np.array([value for _, value in batch], dtype=np.uint8)
-        # For a band GDAL applies the file's own affine, whatever transform is asked for: undone here.
-        yield values, _multipolygons([geometry["coordinates"] for geometry, _ in batch], to_pixels=~dataset.transform)
+    owners, parts = [np.empty(0, np.int64)], [np.empty(0, object)]
+    for values, polygons in _traced(labels, row):
+        broken, index = shapely.get_parts(polygons, return_index=True)
+        owners.append(values[index])
+        parts.append(broken)
+    owner, part = np.concatenate(owners), np.concatenate(parts)
+    order = np.argsort(owner, kind="stable")
+    # Parts of one label share corners at most, so side by side they are a valid MultiPolygon.
+    return np.asarray(
+        shapely.multipolygons(part[order], indices=owner[order], out=np.full(count, None, dtype=object)), dtype=object
+    )
 
 
-def _multipolygons(polygons: list[list[list[tuple[float, float]]]], *, to_pixels: Affine) -> Geometries:
+def _traced(labels: NDArray[np.int32], row: int) -> Iterator[tuple[NDArray[np.int64], Geometries]]:
+    """Yield label - 1 and polygon of every patch of pixels that share edges."""
+    # Along edges only, since a ring that runs through a corner twice would be invalid.
+    shapes = rasterio.features.shapes(labels, mask=labels > 0, connectivity=4, transform=Affine.translation(0, row))
+    while batch := list(islice(shapes, _BATCH)):
+        yield (
+            np.array([value for _, value in batch], dtype=np.int64) - 1,
+            _polygons([geometry["coordinates"] for geometry, _ in batch]),
+        )
+
+
+def _polygons(polygons: list[list[list[tuple[float, float]]]]) -> Geometries:
     rings = [ring for polygon in polygons for ring in polygon]
     points = np.array([point for ring in rings for point in ring], dtype=np.float64)
-    # Corners of pixels are whole numbers: rounding leaves nothing of the way through the CRS.
-    corners = np.rint(moved(points, to_pixels))
-    offsets = _offsets(rings), _offsets(polygons)
-    traced = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, offsets)
-    # Regions joined at a corner come as one ring that touches itself there, which the OGC's rules forbid. All crossings
-    # are at pixel corners, so making them valid moves nothing.
+    traced = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (_offsets(rings), _offsets(polygons)))
+    # A patch that closes around others at a corner comes as one ring that touches itself there, which the OGC's rules
+    # forbid. All crossings are at pixel corners, so making it valid moves nothing.
     invalid = ~shapely.is_valid(traced)
     traced[invalid] = shapely.make_valid(traced[invalid])
-    return as_multipolygons(traced)
+    return np.asarray(traced, dtype=object)
 
 
 def _offsets(parts: list[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)])
+
+
+def joined(pieces: Geometries, owners: NDArray[np.int64]) -> Geometries:
+    """Return one MultiPolygon for each owner, (M,), in the order of owners, of pieces that meet along pixel edges.
+
+    Args:
+        pieces: MultiPolygons (N,) in pixel coordinates that do not overlap.
+        owners: (N,) 0..M-1, sorted, none left out.
+    """
+    starts = np.searchsorted(owners, np.arange(owners[-1] + 2)) if len(owners) else np.zeros(1, np.int64)
+    whole = pieces[starts[:-1]].copy()
+    for owner in np.flatnonzero(np.diff(starts) > 1):
+        whole[owner] = shapely.union_all(pieces[starts[owner] : starts[owner + 1]])
+    several = np.diff(starts) > 1
+    whole[several] = _without_straight_corners(as_multipolygons(whole[several]))
+    return whole
+
+
+def _without_straight_corners(polygons: Geometries) -> Geometries:
+    """Return MultiPolygons (N,) of horizontal and vertical edges without the vertices at which nothing turns."""
+    if len(polygons) == 0:
+        return polygons
+    kind, points, (ring_ends, *rest) = shapely.to_ragged_array(polygons)
+    sizes = np.diff(ring_ends) - 1  # the last point of a ring repeats the first
+    ring = np.repeat(np.arange(len(sizes)), sizes)
+    corners = np.delete(points, ring_ends[1:] - 1, axis=0)
+    first = np.cumsum(sizes) - sizes
+    place = np.arange(len(corners)) - first[ring]
+    before = corners[first[ring] + (place - 1) % sizes[ring]]
+    after = corners[first[ring] + (place + 1) % sizes[ring]]
+    turns = ~((corners == before) & (corners == after)).any(axis=1)
+    kept, left = corners[turns], np.bincount(ring[turns], minlength=len(sizes))
+    stops = np.cumsum(left)
+    closed = np.insert(kept, stops, kept[stops - left], axis=0)
+    ends = np.concatenate([[0], np.cumsum(left + 1)])
+    return np.asarray(shapely.from_ragged_array(kind, closed, (ends, *rest)), dtype=object)
 
 
 def as_multipolygons(geometries: Geometries) -> Geometries:

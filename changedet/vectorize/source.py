@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from changedet.errors import NotFoundError, PairError, SceneError
 from changedet.vectorize.polygons import moved
@@ -24,6 +25,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 # How far two grids' corners may lie apart and still be one grid (px): more than rounding, less than matters.
 _SAME_GRID_PX = 1e-3
+_PIECE_PX = 2**22
 
 
 @contextmanager
@@ -84,6 +86,16 @@ def nodata_value(dataset: Any) -> int | None:
     """Return the nodata value of a uint8 dataset, or None where it has none that a pixel could take."""
     nodata = dataset.nodata
     return int(nodata) if nodata is not None and nodata in range(256) else None
+
+
+def values_in(dataset: Any) -> set[int]:
+    """Return the values that occur in a uint8 dataset."""
+    seen = np.zeros(256, np.bool_)
+    rows = max(1, _PIECE_PX // dataset.width)
+    for row in range(0, dataset.height, rows):
+        window = RasterioWindow(0, row, dataset.width, min(rows, dataset.height - row))
+        seen |= np.bincount(dataset.read(1, window=window).ravel(), minlength=256) > 0
+    return set(np.flatnonzero(seen).tolist())
 
 
 def check_probability(dataset: Any, grid: GeoBox, *, classes: int) -> None:

@@ -1,9 +1,11 @@
-"""From a change mask to tables of polygons: what changed, what was comparable, what is unknown."""
+"""From a change mask to layers of polygons: what changed, what was comparable, what is unknown."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import geopandas as gpd
 import numpy as np
@@ -14,162 +16,195 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from changedet.errors import ConfigError
-from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids, touches_edge
-from changedet.vectorize.polygons import Connectivity, Geometries, as_multipolygons, polygon_batches, to_crs
-from changedet.vectorize.source import PathLike, check_probability, mask_grid, nodata_value, opened
-from changedet.vectorize.zonal import mean_and_max
+from changedet.config import PolygonConfig
+from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids
+from changedet.vectorize.polygons import Geometries, as_multipolygons, to_crs
+from changedet.vectorize.regions import Regions, connected_regions
+from changedet.vectorize.source import PathLike, check_probability, mask_grid, nodata_value, opened, values_in
+
+# Polygons that have attributes, and are written, together: some 40 MB.
+_BATCH = 20_000
+_LARGEST = 10
+
+
+class LayerSink(Protocol):
+    """Takes the rows of layers as they are made. All tables of one layer have the same columns; the first is empty."""
+
+    def write(self, layer: str, table: gpd.GeoDataFrame) -> None:
+        """Take some rows of a layer: MultiPolygons with attributes, in the CRS of the mask's grid."""
+        ...
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """Three tables of MultiPolygons in the CRS of the mask's grid; each may be empty, with the same columns.
+class Labels:
+    """What every polygon says of the run that found it; null where None.
 
     Attributes:
-        changes: one row a connected region of one class, in scan order of the first pixels.
-        footprint: one row, everything that was comparable, or none where nothing was; `area_m2`.
-        unknown: one row a connected region of nodata; `area_m2`.
+        date_before: date of the first scene, ISO 8601.
+        date_after: date of the second scene, ISO 8601.
+        model: name of the model.
+        threshold: threshold of the mask, 0..1.
     """
 
-    changes: gpd.GeoDataFrame
-    footprint: gpd.GeoDataFrame
-    unknown: gpd.GeoDataFrame
+    date_before: str | None = None
+    date_after: str | None = None
+    model: str | None = None
+    threshold: float | None = None
 
 
-@dataclass(frozen=True)
-class _Regions:
-    """Connected regions: values (N,) uint8, polygons (N,) in pixels, areas (N,) m² and perimeters (N,) m."""
+@dataclass
+class Findings:
+    """What the polygons of a mask come to.
 
-    values: NDArray[np.uint8]
-    pixels: Geometries
-    area: NDArray[np.float64]
-    perimeter: NDArray[np.float64]
+    Attributes:
+        polygons: rows of the layer `changes`.
+        changed_m2: their area.
+        comparable_m2: area of the layer `footprint`.
+        unknown_m2: area of the layer `unknown`.
+        largest: the ten rows of `changes` of the largest areas.
+    """
 
-    @classmethod
-    def measured(cls, values: NDArray[np.uint8], pixels: Geometries, grid: GeoBox) -> _Regions:
-        area, perimeter = geodesic_measures(to_crs(pixels, grid.affine), _proj(grid))
-        return cls(values, pixels, area, perimeter)
+    largest: gpd.GeoDataFrame
+    polygons: int = 0
+    changed_m2: float = 0.0
+    comparable_m2: float = 0.0
+    unknown_m2: float = 0.0
 
-    @classmethod
-    def joined(cls, batches: list[_Regions]) -> _Regions:
-        names = ("values", "pixels", "area", "perimeter")
-        return cls(*(np.concatenate([getattr(batch, name) for batch in batches]) for name in names))
-
-    def where(self, keep: NDArray[Any]) -> _Regions:
-        """Return the regions that a mask or an index along N picks."""
-        return _Regions(self.values[keep], self.pixels[keep], self.area[keep], self.perimeter[keep])
-
-
-@dataclass(frozen=True)
-class _Traced:
-    """What a mask holds: its regions of change and of nodata, and which classes occur, however small."""
-
-    changed: _Regions
-    unknown: _Regions
-    classes: frozenset[int]
+    def add(self, changes: gpd.GeoDataFrame) -> None:
+        """Count some more rows of `changes`."""
+        self.polygons += len(changes)
+        self.changed_m2 += float(changes["area_m2"].sum())
+        top = changes.nlargest(_LARGEST, "area_m2")
+        self.largest = pd.concat([self.largest, top]).nlargest(_LARGEST, "area_m2") if len(self.largest) else top
 
 
 def vectorize(
     mask_path: PathLike,
     probability_path: PathLike | None = None,
     *,
-    min_area: float = 0.0,
-    connectivity: Connectivity = 8,
-    date_before: str | None = None,
-    date_after: str | None = None,
-    model: str | None = None,
-    threshold: float | None = None,
-) -> Vectors:
-    """Turn a change mask into polygons with their attributes, streaming from the files.
+    sink: LayerSink,
+    config: PolygonConfig | None = None,
+    labels: Labels | None = None,
+) -> Findings:
+    """Turn a change mask into polygons with their attributes, from the files to a sink in bounded memory.
+
+    The layers are `changes`, one row a connected region of one class; `unknown`, one row a connected region of nodata;
+    and `footprint`, one row, everything that was comparable, or none where nothing was. Rows come in the order in which
+    strips of the mask leave their regions behind, and in scan order of the first pixels within a strip.
 
     Args:
         mask_path: one uint8 band: 0 unchanged, 1..K the class of change, the nodata value unknown.
         probability_path: probabilities on the mask's grid, scaled to 0..1 by the band's own scale; one band, or one
             a class. Without it the columns of probability are null.
-        min_area: smaller polygons are left out (m², geodesic, whatever the CRS).
-        connectivity: 8 joins pixels that share an edge or a corner, 4 only those that share an edge.
-        date_before: date of the first scene, ISO 8601.
-        date_after: date of the second scene, ISO 8601.
-        model: name of the model, for every row.
-        threshold: threshold of the mask, 0..1, for every row.
+        sink: where the rows go.
+        config: which polygons, and their shape.
+        labels: what every row says of the run.
 
     Raises:
-        ConfigError: `min_area` is negative, or `connectivity` neither 4 nor 8.
         NotFoundError: a file does not exist.
         SceneError: a file is not a raster, is damaged, has no CRS, or holds no mask or probability.
         PairError: mask and probability are not on one grid.
     """
-    if connectivity not in (4, 8) or not min_area >= 0:
-        got = f"connectivity {connectivity} and min_area {min_area} m²"
-        raise ConfigError(got, expected="connectivity 4 or 8, min_area 0 or more")
-    with opened(mask_path) as mask:
-        grid = mask_grid(mask)
-        traced = _trace(mask, grid, connectivity=connectivity, min_area=min_area)
-    mean, largest = _probabilities(traced.changed, probability_path, grid)
-    changes = _changes(traced, grid, dates=(date_before, date_after))
-    changes["probability_mean"], changes["probability_max"] = mean, largest
-    changes["model"] = _text(model, len(changes))
-    changes["threshold"] = np.nan if threshold is None else float(threshold)
-    return Vectors(
-        changes=changes[_column_names(with_class=len(traced.classes) > 1)],
-        footprint=_areas(_comparable(traced.unknown, grid), grid),
-        unknown=_areas(traced.unknown, grid),
-    )
+    with ExitStack() as stack:
+        mask = stack.enter_context(opened(mask_path))
+        probability = None if probability_path is None else stack.enter_context(opened(probability_path))
+        job = _Job.checked(mask, probability, config or PolygonConfig(), labels or Labels())
+        return _streamed(job, sink)
 
 
-def _trace(mask: Any, grid: GeoBox, *, connectivity: Connectivity, min_area: float) -> _Traced:
-    nodata = nodata_value(mask)
-    none = _Regions.measured(np.empty(0, np.uint8), np.empty(0, object), grid)
-    changed, unknown = [none], [none]
-    classes: set[int] = set()
-    for values, pixels in polygon_batches(mask, connectivity=connectivity, keep_zero=nodata == 0):
-        batch = _Regions.measured(values, pixels, grid)
-        is_unknown = values == nodata if nodata is not None else np.zeros(len(values), dtype=bool)
-        classes.update(values[~is_unknown].tolist())
-        unknown.append(batch.where(is_unknown))
-        changed.append(batch.where(~is_unknown & (batch.area >= min_area)))
-    return _Traced(_in_scan_order(changed), _in_scan_order(unknown), frozenset(classes))
+@dataclass(frozen=True)
+class _Job:
+    """Open datasets on one grid, and what is asked of them."""
+
+    mask: Any
+    probability: Any | None
+    grid: GeoBox
+    classes: frozenset[int]
+    nodata: int | None
+    config: PolygonConfig
+    labels: Labels
+
+    @classmethod
+    def checked(cls, mask: Any, probability: Any | None, config: PolygonConfig, labels: Labels) -> _Job:
+        grid, nodata = mask_grid(mask), nodata_value(mask)
+        # A column depends on them, so they must be known before the first row.
+        classes = values_in(mask) - {0, nodata}
+        if probability is not None:
+            check_probability(probability, grid, classes=max(classes, default=1))
+        return cls(mask, probability, grid, frozenset(classes), nodata, config, labels)
 
 
-def _in_scan_order(batches: list[_Regions]) -> _Regions:
-    regions = _Regions.joined(batches)
-    row, col = first_pixels(regions.pixels).T
-    return regions.where(np.lexsort((col, row)))
+@dataclass(frozen=True)
+class _Measured:
+    """Regions with their areas (N,) m² and perimeters (N,) m."""
+
+    regions: Regions
+    area: NDArray[np.float64]
+    perimeter: NDArray[np.float64]
+
+    def where(self, keep: NDArray[np.bool_]) -> _Measured:
+        return _Measured(self.regions.where(keep), self.area[keep], self.perimeter[keep])
 
 
-def _probabilities(
-    regions: _Regions, path: PathLike | None, grid: GeoBox
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    mean, largest = np.full((2, len(regions.values)), np.nan)
-    if path is None:
-        return mean, largest
-    with opened(path) as probability:
-        check_probability(probability, grid, classes=int(regions.values.max(initial=1)))
-        for value in np.unique(regions.values):
-            own = regions.values == value
-            band = int(value) if probability.count > 1 else 1
-            mean[own], largest[own] = mean_and_max(regions.pixels[own], probability, band)
-    return mean, largest
+def _streamed(job: _Job, sink: LayerSink) -> Findings:
+    empty = _changes(_measured(Regions.none(), job.grid), job)
+    findings, unknown = Findings(empty), [np.empty(0, object)]
+    sink.write("changes", empty)
+    for name in ("unknown", "footprint"):
+        sink.write(name, _areas(np.empty(0, object), job))
+    for batch in _batches(job):
+        is_unknown = batch.values == (-1 if job.nodata is None else job.nodata)
+        found = _measured(batch.where(~is_unknown), job.grid)
+        changes = _changes(found.where(found.area >= job.config.min_area), job)
+        findings.add(changes)
+        sink.write("changes", changes)
+        unknown.append(batch.pixels[is_unknown])
+    findings.unknown_m2, findings.comparable_m2 = _rest(np.concatenate(unknown), job, sink)
+    return findings
 
 
-def _changes(traced: _Traced, grid: GeoBox, *, dates: tuple[str | None, str | None]) -> gpd.GeoDataFrame:
-    """Return the table of changes as far as it follows from the mask and the dates."""
-    regions = traced.changed
-    count = len(regions.values)
-    ids = polygon_ids(first_pixels(regions.pixels), crs_name=str(grid.crs), transform=grid.affine, dates=dates)
+def _batches(job: _Job) -> Iterator[Regions]:
+    """Yield the regions of a mask, some at a time, in scan order of their first pixels as far as a strip goes."""
+    strips = connected_regions(job.mask, job.probability, connectivity=job.config.connectivity, nodata=job.nodata)
+    for regions in strips:
+        row, col = first_pixels(regions.pixels).T
+        order = np.lexsort((col, row))
+        for start in range(0, len(order), _BATCH):
+            yield regions.where(order[start : start + _BATCH])
+
+
+def _measured(regions: Regions, grid: GeoBox) -> _Measured:
+    return _Measured(regions, *geodesic_measures(to_crs(regions.pixels, grid.affine), _proj(grid)))
+
+
+def _changes(found: _Measured, job: _Job) -> gpd.GeoDataFrame:
+    regions, grid, labels, count = found.regions, job.grid, job.labels, len(found.regions)
+    mean, largest = _probabilities(regions, job.probability)
     columns = {
-        "id": pd.array(ids, dtype="string"),
-        "area_m2": regions.area,
-        "perimeter_m": regions.perimeter,
-        "class": regions.values.astype(np.int32),
+        "id": _ids(regions.pixels, job),
+        "area_m2": found.area,
+        "perimeter_m": found.perimeter,
+        "probability_mean": mean,
+        "probability_max": largest,
+        **({"class": regions.values.astype(np.int32)} if len(job.classes) > 1 else {}),
         # Null until a detector tells which way a change went.
         "direction": _text(None, count),
-        "compactness": compactness(regions.area, regions.perimeter),
-        "touches_edge": touches_edge(regions.pixels, traced.unknown.pixels, height=grid.height, width=grid.width),
-        "date_before": _text(dates[0], count),
-        "date_after": _text(dates[1], count),
+        "compactness": compactness(found.area, found.perimeter),
+        "touches_edge": regions.at_edge,
+        "date_before": _text(labels.date_before, count),
+        "date_after": _text(labels.date_after, count),
+        "model": _text(labels.model, count),
+        "threshold": np.full(count, np.nan if labels.threshold is None else labels.threshold),
     }
     return gpd.GeoDataFrame(columns, geometry=to_crs(regions.pixels, grid.affine), crs=_proj(grid))
+
+
+def _probabilities(regions: Regions, probability: Any | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and maximum, (N,) each, by the band's own scale; null where no pixel has a probability."""
+    scale, offset = (1.0, 0.0) if probability is None else (probability.scales[0], probability.offsets[0])
+    known = regions.count > 0
+    mean = np.where(known, regions.total / np.maximum(regions.count, 1) * scale + offset, np.nan)
+    return mean, np.where(known, regions.largest * scale + offset, np.nan)
 
 
 def _text(value: str | None, count: int) -> Any:
@@ -177,25 +212,28 @@ def _text(value: str | None, count: int) -> Any:
     return pd.array([value] * count, dtype="string")
 
 
-def _column_names(*, with_class: bool) -> list[str]:
-    return [
-        *("id", "area_m2", "perimeter_m", "probability_mean", "probability_max"),
-        *(("class",) if with_class else ()),
-        *("direction", "compactness", "touches_edge", "date_before", "date_after", "model", "threshold", "geometry"),
-    ]
-
-
-def _comparable(unknown: _Regions, grid: GeoBox) -> _Regions:
-    """Return the raster's extent without its nodata, as one region or none."""
+def _rest(unknown: Geometries, job: _Job, sink: LayerSink) -> tuple[float, float]:
+    """Write the layers of what was not and what was comparable, and return their areas (m²)."""
     # Regions of one value share corners at most, so their parts side by side are a valid MultiPolygon already.
-    nodata = shapely.multipolygons(shapely.get_parts(unknown.pixels))
-    rest = shapely.difference(np.array([shapely.box(0, 0, grid.width, grid.height)]), nodata)
-    pixels = as_multipolygons(rest[~shapely.is_empty(rest)])
-    return _Regions.measured(np.zeros(len(pixels), np.uint8), pixels, grid)
+    nodata = shapely.multipolygons(shapely.get_parts(unknown))
+    footprint = shapely.difference(np.array([shapely.box(0, 0, job.grid.width, job.grid.height)]), nodata)
+    layers = {"unknown": unknown, "footprint": as_multipolygons(footprint[~shapely.is_empty(footprint)])}
+    tables = {name: _areas(pixels, job) for name, pixels in layers.items()}
+    for name, table in tables.items():
+        sink.write(name, table)
+    return float(tables["unknown"]["area_m2"].sum()), float(tables["footprint"]["area_m2"].sum())
 
 
-def _areas(regions: _Regions, grid: GeoBox) -> gpd.GeoDataFrame:
-    return gpd.GeoDataFrame({"area_m2": regions.area}, geometry=to_crs(regions.pixels, grid.affine), crs=_proj(grid))
+def _areas(pixels: Geometries, job: _Job) -> gpd.GeoDataFrame:
+    geometry = to_crs(pixels, job.grid.affine)
+    area, _ = geodesic_measures(geometry, _proj(job.grid))
+    return gpd.GeoDataFrame({"id": _ids(pixels, job), "area_m2": area}, geometry=geometry, crs=_proj(job.grid))
+
+
+def _ids(pixels: Geometries, job: _Job) -> Any:
+    grid, dates = job.grid, (job.labels.date_before, job.labels.date_after)
+    ids = polygon_ids(first_pixels(pixels), crs_name=str(grid.crs), transform=grid.affine, dates=dates)
+    return pd.array(ids, dtype="string")
 
 
 def _proj(grid: GeoBox) -> pyproj.CRS:

@@ -6,19 +6,17 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
 
-import geopandas as gpd
 import pyogrio
-from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
 from changedet.errors import OutputError
+from changedet.write.layers import Layer
+from changedet.write.ogr import told_as_output_error, write_ogr
 from changedet.write.style import changes_style, footprint_style, unknown_style
 
 _GEOMETRY = "geom"
 # The format wants a time of last change. With a fixed one the same layers are the same bytes; times are in run.json.
 _CHANGED = "1970-01-01T00:00:00.000Z"
-_PYOGRIO_ERRORS = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 # The table as QGIS makes it, and the registration that the GeoPackage standard asks for (OGC 12-128r18, clause 2.1).
 _STYLES_TABLE = """
@@ -39,41 +37,42 @@ VALUES ('', '', ?, ?, ?, ?, '', 1, '', '', ?)
 """
 
 
-def write_geopackage(
-    path: str | os.PathLike[str], *, changes: gpd.GeoDataFrame, footprint: gpd.GeoDataFrame, unknown: gpd.GeoDataFrame
-) -> None:
-    """Write three layers of MultiPolygons and their styles into one new GeoPackage.
+def write_geopackage(path: str | os.PathLike[str], layers: Mapping[str, Layer]) -> None:
+    """Write `changes`, `footprint` and `unknown`, or some of them, with their styles into one new GeoPackage.
 
-    A table without rows becomes a valid layer with the same columns, geometry type and CRS. Equal tables give equal
-    bytes.
+    A layer without rows is a valid layer with the same columns, geometry type and CRS. Equal layers give equal bytes.
 
     Args:
         path: file to make; it must not exist.
-        changes: with the column `probability_mean`, by which it is coloured where not null.
-        footprint: what was comparable.
-        unknown: what was not.
+        layers: `changes` is coloured by `probability_mean` where that is nowhere null.
 
     Raises:
         OutputError: the file cannot be written whole.
     """
-    layers = {"changes": changes, "footprint": footprint, "unknown": unknown}
-    by_probability = changes.empty or bool(changes["probability_mean"].notna().all())
-    styles = {
-        "changes": changes_style(by_probability=by_probability),
-        "footprint": footprint_style(),
-        "unknown": unknown_style(),
-    }
-    with _told_as_output_error(path), _fixed_time():
-        for name, layer in layers.items():
-            _write_layer(path, name, layer)
-        _add_styles(path, styles)
-        _check_rows(path, {name: len(layer) for name, layer in layers.items()})
+    with told_as_output_error(path), _fixed_time():
+        for layer in layers.values():
+            write_ogr(path, layer, driver="GPKG", options={"GEOMETRY_NAME": _GEOMETRY})
+        _add_styles(path, {name: _style(layer) for name, layer in layers.items()})
+        _check_rows(path, {name: layer.rows for name, layer in layers.items()})
 
 
-def _write_layer(path: str | os.PathLike[str], name: str, layer: gpd.GeoDataFrame) -> None:
-    pyogrio.write_dataframe(
-        layer, path, layer=name, driver="GPKG", geometry_type="MultiPolygon", layer_options={"GEOMETRY_NAME": _GEOMETRY}
-    )
+def _style(layer: Layer) -> str:
+    if layer.name == "changes":
+        return changes_style(by_probability="probability_mean" not in layer.nulls)
+    return {"footprint": footprint_style, "unknown": unknown_style}[layer.name]()
+
+
+def append_to_geopackage(path: str | os.PathLike[str], layers: Mapping[str, Layer]) -> None:
+    """Add rows to the layers of a GeoPackage, which keeps everything else that is in it.
+
+    Raises:
+        OutputError: the file cannot be written whole.
+    """
+    before = _rows(path)
+    with told_as_output_error(path), _fixed_time():
+        for layer in layers.values():
+            write_ogr(path, layer, driver="GPKG", append=True)
+        _check_rows(path, {name: before.get(name, 0) + layer.rows for name, layer in layers.items()})
 
 
 def _add_styles(path: str | os.PathLike[str], styles: Mapping[str, str]) -> None:
@@ -86,10 +85,14 @@ def _add_styles(path: str | os.PathLike[str], styles: Mapping[str, str]) -> None
 
 def _check_rows(path: str | os.PathLike[str], expected: Mapping[str, int]) -> None:
     """Check that all is there: what does not fit on a disk any more may be lost without an error from GDAL."""
-    with closing(sqlite3.connect(path)) as connection:
-        found = dict(connection.execute("SELECT table_name, feature_count FROM gpkg_ogr_contents").fetchall())
+    found = {name: count for name, count in _rows(path).items() if name in expected}
     if found != expected:
         raise OutputError(f"{os.fspath(path)} holds {found} rows", expected=str(dict(expected)))
+
+
+def _rows(path: str | os.PathLike[str]) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute("SELECT table_name, feature_count FROM gpkg_ogr_contents").fetchall())
 
 
 @contextmanager
@@ -101,15 +104,3 @@ def _fixed_time() -> Iterator[None]:
         yield
     finally:
         pyogrio.set_gdal_config_options({option: before})
-
-
-@contextmanager
-def _told_as_output_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except (*_PYOGRIO_ERRORS, sqlite3.Error) as error:
-        raise OutputError(
-            f"{os.fspath(path)} could not be written ({error})",
-            expected=f"a new file in a folder with room for it: {Path(path).parent}",
-            remedy="free some space, or another -o",
-        ) from error

@@ -7,7 +7,7 @@ import shapely
 from affine import Affine
 
 from changedet.errors import SceneError
-from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids, touches_edge
+from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids
 
 WGS84 = pyproj.CRS("EPSG:4326")
 
@@ -104,23 +104,6 @@ def test_compactness_of_a_disc_a_square_and_a_thread():
     perimeter = np.array([2 * math.pi, 4.0, 2002.0])
 
     assert compactness(area, perimeter) == pytest.approx([1, math.pi / 4, 0.003135], rel=1e-3)
-
-
-def test_touches_edge_at_the_border_and_at_nodata():
-    pixels = np.array(
-        [
-            shapely.box(0, 4, 1, 5),  # left border
-            shapely.box(9, 4, 10, 5),  # right border
-            shapely.box(3, 3, 4, 4),  # shares a corner with nodata
-            shapely.box(6, 5, 7, 6),  # shares an edge with nodata
-            shapely.box(2, 7, 3, 8),  # one pixel away from everything
-        ]
-    )
-    unknown = np.array([shapely.box(4, 4, 6, 6)])
-
-    assert touches_edge(pixels, unknown, height=9, width=10).tolist() == [True, True, True, True, False]
-    assert touches_edge(pixels, unknown[:0], height=9, width=10).tolist() == [True, True, False, False, False]
-    assert touches_edge(pixels[:0], unknown, height=9, width=10).tolist() == []
 
 
 def test_first_pixel_in_scan_order():

@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.features import rasterize
 
 from changedet.errors import ConfigError, NotFoundError, PairError, SceneError
-from changedet.vectorize import vectorize
+from tests.vectorize.tables import tables as vectorize
 
 COLUMNS = [
     *("id", "area_m2", "perimeter_m", "probability_mean", "probability_max", "direction", "compactness"),
@@ -79,7 +81,7 @@ def test_one_row_a_region_with_all_it_should_say(make_raster):
 def test_regions_of_nodata_are_unknown_and_cut_out_of_the_footprint(make_raster):
     vectors = vectorize(make_raster(scene()))
 
-    assert list(vectors.unknown.columns) == list(vectors.footprint.columns) == ["area_m2", "geometry"]
+    assert list(vectors.unknown.columns) == list(vectors.footprint.columns) == ["id", "area_m2", "geometry"]
     assert vectors.unknown.geometry[0].equals(shapely.box(500_260, 5_599_970, 500_300, 5_600_000))
     assert len(vectors.footprint) == 1
     assert vectors.footprint.area_m2[0] == pytest.approx((600 - 12) * PIXEL_M2, rel=1e-6)
@@ -149,9 +151,30 @@ def test_ids_stay_when_other_regions_come_and_go(make_raster):
     assert after.tolist() == before.tolist()[1:]
 
 
+def test_what_is_found_is_summed_up(make_raster):
+    found = vectorize(make_raster(scene()), min_area=2 * PIXEL_M2).findings
+
+    assert found.polygons == 2
+    assert (found.changed_m2, found.unknown_m2) == pytest.approx((10 * PIXEL_M2, 12 * PIXEL_M2), rel=1e-6)
+    assert found.comparable_m2 == pytest.approx(588 * PIXEL_M2, rel=1e-6)
+    assert found.largest.area_m2.to_list() == pytest.approx([6 * PIXEL_M2, 4 * PIXEL_M2])
+
+
+def test_the_largest_are_kept_over_all_batches(make_raster, monkeypatch):
+    monkeypatch.setattr(import_module("changedet.vectorize.vectorize"), "_BATCH", 3)
+    mask = np.zeros((60, 120), np.uint8)
+    for index in range(24):
+        mask[2 * index + 1, 1 : 2 + (index * 7) % 24] = 1
+
+    found = vectorize(make_raster(mask))
+
+    assert len(found.changes) == 24
+    assert found.findings.largest.area_m2.to_list() == found.changes.area_m2.nlargest(10).to_list()
+
+
 @pytest.mark.parametrize("options", [{"min_area": -1}, {"min_area": float("nan")}, {"connectivity": 6}])
 def test_refuses_options_that_mean_nothing(make_raster, options):
-    with pytest.raises(ConfigError, match="connectivity 4 or 8, min_area 0 or more"):
+    with pytest.raises(ConfigError, match=next(iter(options))):
         vectorize(make_raster(scene()), **options)
 
 

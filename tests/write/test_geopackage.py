@@ -43,9 +43,9 @@ def rows(path, query):
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", "+proj=laea +lat_0=47 +lon_0=6 +ellps=GRS80"])
-def test_written_and_read_is_the_same(tmp_path, crs):
+def test_written_and_read_is_the_same(spooled, tmp_path, crs):
     tables = layers(crs=crs)
-    write_geopackage(tmp_path / "changes.gpkg", **tables)
+    write_geopackage(tmp_path / "changes.gpkg", spooled(tables))
 
     for name, table in tables.items():
         read = gpd.read_file(tmp_path / "changes.gpkg", layer=name)
@@ -56,9 +56,9 @@ def test_written_and_read_is_the_same(tmp_path, crs):
         assert read.crs.equals(table.crs, ignore_axis_order=True)
 
 
-def test_empty_layers_have_the_same_columns_types_and_crs(tmp_path):
+def test_empty_layers_have_the_same_columns_types_and_crs(spooled, tmp_path):
     for name, tables in {"full": layers(), "empty": layers(changes=0, unknown=0)}.items():
-        write_geopackage(tmp_path / f"{name}.gpkg", **tables)
+        write_geopackage(tmp_path / f"{name}.gpkg", spooled(tables))
 
     for layer in LAYERS:
         full, empty = (pyogrio.read_info(tmp_path / f"{name}.gpkg", layer=layer) for name in ("full", "empty"))
@@ -69,9 +69,9 @@ def test_empty_layers_have_the_same_columns_types_and_crs(tmp_path):
     assert len(gpd.read_file(tmp_path / "empty.gpkg", layer="changes")) == 0
 
 
-def test_qgis_finds_a_default_style_for_each_layer(tmp_path):
+def test_qgis_finds_a_default_style_for_each_layer(spooled, tmp_path):
     path = tmp_path / "changes.gpkg"
-    write_geopackage(path, **layers())
+    write_geopackage(path, spooled(layers()))
 
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
     assert rows(path, "SELECT data_type FROM gpkg_contents WHERE table_name = 'layer_styles'") == [("attributes",)]
@@ -84,17 +84,17 @@ def test_qgis_finds_a_default_style_for_each_layer(tmp_path):
     assert "graduatedSymbol" in styles[0][3]
 
 
-def test_without_probabilities_polygons_are_not_coloured_by_them(tmp_path):
-    write_geopackage(tmp_path / "changes.gpkg", **layers(probability=np.nan))
+def test_without_probabilities_polygons_are_not_coloured_by_them(spooled, tmp_path):
+    write_geopackage(tmp_path / "changes.gpkg", spooled(layers(probability=np.nan)))
 
     (style,) = rows(tmp_path / "changes.gpkg", "SELECT styleQML FROM layer_styles WHERE f_table_name = 'changes'")
     assert "singleSymbol" in style[0]
 
 
-def test_equal_tables_give_equal_bytes_and_the_time_setting_is_given_back(tmp_path):
+def test_equal_tables_give_equal_bytes_and_the_time_setting_is_given_back(spooled, tmp_path):
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     for name in ("one", "two"):
-        write_geopackage(tmp_path / f"{name}.gpkg", **layers())
+        write_geopackage(tmp_path / f"{name}.gpkg", spooled(layers()))
 
     assert (tmp_path / "one.gpkg").read_bytes() == (tmp_path / "two.gpkg").read_bytes()
     assert rows(tmp_path / "one.gpkg", "SELECT DISTINCT last_change FROM gpkg_contents") == [
@@ -103,13 +103,13 @@ def test_equal_tables_give_equal_bytes_and_the_time_setting_is_given_back(tmp_pa
     assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") == before
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_folder_that_is_not_there_is_told(spooled, tmp_path):
     with pytest.raises(OutputError, match="could not be written"):
-        write_geopackage(tmp_path / "absent" / "changes.gpkg", **layers())
+        write_geopackage(tmp_path / "absent" / "changes.gpkg", spooled(layers()))
 
 
 @pytest.mark.parametrize("left_kb", [4, 150, 500])
-def test_a_full_disk_is_told(small_disk, left_kb):
+def test_a_full_disk_is_told(spooled, small_disk, left_kb):
     (small_disk / "somebody else").write_bytes(bytes(2 * 2**20 - left_kb * 1024))
     with pytest.raises(OutputError, match="could not be written"):
-        write_geopackage(small_disk / "changes.gpkg", **layers(changes=20_000))
+        write_geopackage(small_disk / "changes.gpkg", spooled(layers(changes=20_000)))

@@ -1,0 +1,254 @@
+"""Connected regions of a mask with what its pixels say of them, streamed.
+
+The mask is read in strips of whole rows. A region is done when a strip's last row has none of it; until then its
+pieces wait. So no region is split, and in memory are one strip, the regions that cross its last row, and nothing else.
+GDAL's polygonize, as rasterio offers it, would hold every polygon of the raster before it gives the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window as RasterioWindow
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from changedet.vectorize.polygons import Geometries, joined, outlines
+
+Connectivity: TypeAlias = Literal[4, 8]
+
+# Some 100,000 regions of the worst noise.
+_STRIP_PX = 2**21
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Connected regions of equal values.
+
+    Attributes:
+        values: (N,) uint8, of the mask.
+        pixels: (N,) valid MultiPolygons in pixel coordinates.
+        at_edge: (N,) bool, True where a region may go on unseen: it reaches the raster's border, or a nodata pixel's
+            edge or corner.
+        count: (N,) int64, pixels with a probability.
+        total: (N,) float64, sum of their stored values.
+        largest: (N,) float64, greatest of them, minus infinity where there are none.
+    """
+
+    values: NDArray[np.uint8]
+    pixels: Geometries
+    at_edge: NDArray[np.bool_]
+    count: NDArray[np.int64]
+    total: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return no regions."""
+        dtypes = (np.uint8, object, np.bool_, np.int64, np.float64, np.float64)
+        return cls(*(np.empty(0, dtype) for dtype in dtypes))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def where(self, keep: NDArray[Any] | slice) -> Self:
+        """Return the regions that a mask, an index or a slice along N picks."""
+        return type(self)(*(getattr(self, entry.name)[keep] for entry in fields(self)))
+
+    def and_(self, other: Self) -> Self:
+        """Return these regions and then the others."""
+        return type(self)(
+            *(np.concatenate([getattr(self, entry.name), getattr(other, entry.name)]) for entry in fields(self))
+        )
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Whole rows of a raster, labelled: `labels` (H, W), and one region a label, which may go on above or below."""
+
+    labels: NDArray[np.int32]
+    regions: Regions
+
+
+@dataclass(frozen=True)
+class _Open:
+    """Pieces of regions that go on.
+
+    Attributes:
+        pieces: (P,).
+        groups: (P,), which of them belong together.
+        bottom: (W,), the group at each pixel of the last row read, -1 for none.
+    """
+
+    pieces: Regions
+    groups: NDArray[np.int64]
+    bottom: NDArray[np.int64]
+
+
+def connected_regions(
+    mask: Any,
+    probability: Any | None = None,
+    *,
+    connectivity: Connectivity,
+    nodata: int | None,
+    strip_px: int = _STRIP_PX,
+) -> Iterator[Regions]:
+    """Yield the regions of a mask, strip by strip; each whole, where the last of its rows has been read.
+
+    Args:
+        mask: an open rasterio dataset of one uint8 band.
+        probability: an open rasterio dataset on the same grid, one band or one a class; invalid pixels are its nodata
+            value or NaN.
+        connectivity: 8 joins pixels that share an edge or a corner, 4 only those that share an edge.
+        nodata: value of the mask's unknown pixels. They make regions too; those of 0 do only where it is 0.
+        strip_px: pixels that are looked at together; the rows that follow are at least one.
+    """
+    height, width = mask.shape
+    rows = max(1, strip_px // width)
+    waiting = _Open(Regions.none(), np.empty(0, np.int64), np.full(width, -1))
+    for row in range(0, height, rows):
+        strip = _read_strip(mask, probability, row, min(rows, height - row), connectivity, nodata)
+        done, waiting = _continued(waiting, strip, connectivity, is_last=row + rows >= height)
+        yield done
+
+
+def _read_strip(
+    mask: Any, probability: Any | None, row: int, rows: int, connectivity: Connectivity, nodata: int | None
+) -> _Strip:
+    # With a row of neighbours on either side, which may be nodata.
+    top, bottom = max(0, row - 1), min(mask.height, row + rows + 1)
+    around = mask.read(1, window=RasterioWindow(0, top, mask.width, bottom - top))
+    inside = slice(row - top, row - top + rows)
+    labels, values = _labelled(around[inside], connectivity, nodata)
+    if len(values) == 0:
+        return _Strip(labels, Regions.none())
+    at_edge = _at_edge(labels, len(values), _near_nodata(around, nodata)[inside], row == 0, row + rows == mask.height)
+    statistics = _statistics(labels, values, _stored(probability, around[inside], row))
+    return _Strip(labels, Regions(values, outlines(labels, len(values), row=row), at_edge, *statistics))
+
+
+def _labelled(
+    mask: NDArray[np.uint8], connectivity: Connectivity, nodata: int | None
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return labels (H, W), 0 for none, and the value of each, (N,)."""
+    structure = ndimage.generate_binary_structure(2, connectivity // 4)
+    labels, values = np.zeros(mask.shape, np.int32), [np.empty(0, np.uint8)]
+    for value in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)):
+        if value == 0 and nodata != 0:
+            continue
+        own, count = ndimage.label(mask == value, structure, output=np.int32)
+        own[own > 0] += sum(map(len, values))
+        labels += own
+        values.append(np.full(count, value, np.uint8))
+    return labels, np.concatenate(values)
+
+
+def _near_nodata(mask: NDArray[np.uint8], nodata: int | None) -> NDArray[np.bool_]:
+    """Return (H, W) where a pixel is nodata or has it beside it or at a corner."""
+    unknown = np.zeros(mask.shape, np.bool_) if nodata is None else mask == nodata
+    near: NDArray[np.bool_] = ndimage.binary_dilation(unknown, np.ones((3, 3))) if unknown.any() else unknown
+    return near
+
+
+def _at_edge(
+    labels: NDArray[np.int32], count: int, near_nodata: NDArray[np.bool_], is_first: bool, is_last: bool
+) -> NDArray[np.bool_]:
+    reached = np.zeros(count + 1, np.bool_)
+    reached[labels[near_nodata]] = True
+    reached[labels[:, [0, -1]]] = True
+    if is_first:
+        reached[labels[0]] = True
+    if is_last:
+        reached[labels[-1]] = True
+    return reached[1:]
+
+
+def _stored(probability: Any | None, mask: NDArray[np.uint8], row: int) -> NDArray[Any] | None:
+    """Return the stored probability (H, W) of each pixel's own class, masked where invalid."""
+    if probability is None:
+        return None
+    height, width = mask.shape
+    bands = probability.read(window=RasterioWindow(0, row, width, height), masked=True)
+    if len(bands) == 1:
+        return np.ma.masked_invalid(bands[0])
+    own = np.clip(mask.astype(np.intp), 1, len(bands)) - 1
+    values, hidden = (
+        np.take_along_axis(part, own[np.newaxis], axis=0)[0] for part in (bands.data, np.ma.getmaskarray(bands))
+    )
+    return np.ma.masked_invalid(np.ma.MaskedArray(values, hidden))
+
+
+def _statistics(
+    labels: NDArray[np.int32], values: NDArray[np.uint8], stored: Any | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return count, sum and maximum of the valid stored values under each label, (N,) each."""
+    size = len(values) + 1
+    largest = np.full(size, -np.inf)
+    if stored is None:
+        return np.zeros(size - 1, np.int64), np.zeros(size - 1), largest[1:]
+    known = (labels > 0) & ~np.ma.getmaskarray(stored)
+    owner, value = labels[known], stored.data[known].astype(np.float64)
+    np.maximum.at(largest, owner, value)
+    count = np.bincount(owner, minlength=size).astype(np.int64)
+    total = np.bincount(owner, weights=value, minlength=size).astype(np.float64, copy=False)
+    return count[1:], total[1:], largest[1:]
+
+
+def _continued(waiting: _Open, strip: _Strip, connectivity: Connectivity, *, is_last: bool) -> tuple[Regions, _Open]:
+    """Return the regions that end in or above a strip, and those that go on below it."""
+    groups, labels = int(waiting.groups.max(initial=-1)) + 1, len(strip.regions)
+    above, below = _links(waiting, strip, connectivity)
+    size = groups + labels
+    links = coo_array((np.ones(len(above), np.bool_), (above, below + groups)), shape=(size, size))
+    count, component = connected_components(links, directed=False)
+    pieces = waiting.pieces.and_(strip.regions)
+    owner = component[np.concatenate([waiting.groups, groups + np.arange(labels)])].astype(np.int64)
+    goes_on = np.zeros(count, np.bool_)
+    last_row = strip.labels[-1].astype(np.int64)
+    if not is_last:
+        goes_on[component[groups + last_row[last_row > 0] - 1]] = True
+    # Groups are numbered anew, without those that are done.
+    number = np.cumsum(goes_on) - 1
+    bottom = np.full(len(last_row), -1)
+    if not is_last:
+        bottom[last_row > 0] = number[component[groups + last_row[last_row > 0] - 1]]
+    stays = goes_on[owner]
+    return _merged(pieces.where(~stays), owner[~stays]), _Open(pieces.where(stays), number[owner[stays]], bottom)
+
+
+def _links(waiting: _Open, strip: _Strip, connectivity: Connectivity) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the groups above and the labels - 1 below that are one region across a strip's upper edge."""
+    value_of_group = np.zeros(int(waiting.groups.max(initial=-1)) + 1, np.uint8)
+    value_of_group[waiting.groups] = waiting.pieces.values
+    below = strip.labels[0].astype(np.int64) - 1
+    pairs = [np.empty((2, 0), np.int64)]
+    for shift in (-1, 0, 1) if connectivity == 8 else (0,):
+        upper = waiting.bottom[max(0, -shift) : len(below) - max(0, shift)]
+        lower = below[max(0, shift) : len(below) - max(0, -shift)]
+        both = (upper >= 0) & (lower >= 0)
+        pair = np.stack([upper[both], lower[both]])
+        pairs.append(pair[:, value_of_group[pair[0]] == strip.regions.values[pair[1]]])
+    above, labels = np.concatenate(pairs, axis=1)
+    return above, labels
+
+
+def _merged(pieces: Regions, owner: NDArray[np.int64]) -> Regions:
+    """Return one region for each owner, (M,)."""
+    if len(pieces) == 0:
+        return pieces
+    order = np.argsort(owner, kind="stable")
+    ordered = pieces.where(order)
+    starts, index = np.unique(owner[order], return_index=True, return_inverse=True)[1:]
+    return Regions(
+        ordered.values[starts],
+        joined(ordered.pixels, index.astype(np.int64)),
+        np.logical_or.reduceat(ordered.at_edge, starts),
+        np.add.reduceat(ordered.count, starts),
+        np.add.reduceat(ordered.total, starts),
+        np.maximum.reduceat(ordered.largest, starts),
+    )
