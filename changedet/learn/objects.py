@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from changedet.read.header import quietly_without_georeference
-from changedet.vectorize.polygons import polygon_batches
+from changedet.vectorize.regions import connected_regions
 
 IOUS = (0.1, 0.3, 0.5)
 # Lower bounds of the classes of size, m²: at 10 m below 10 px, below 100 px, and larger.
@@ -91,7 +91,7 @@ def count_objects(mask: Path, truth: Path, *, pixel_m2: float) -> ObjectCounts:
 
 def _polygons(path: Path) -> NDArray[np.object_]:
     with quietly_without_georeference(), rasterio.open(path) as dataset:
-        batches = [shapes for _, shapes in polygon_batches(dataset, connectivity=8)]
+        batches = [regions.pixels for regions in connected_regions(dataset, connectivity=8, nodata=None)]
     return np.concatenate([np.empty(0, object), *batches])
 
 
