@@ -65,19 +65,17 @@ def prepare(pair: RasterPair, *, coregister: Coregister = False, normalize: Norm
             expected="some pixels that are valid at both dates",
             remedy="changedet inspect shows the share; --nodata sets what marks invalid pixels",
         )
-    found = _register(pair, seen, coregister)
+    found = _register(seen, coregister)
     remaining, aligned = _after_removal(pair, found.displacement, seen)
     plan = plan_radiometry(aligned.before, aligned.after, bands=pair.bands, physical=pair.is_physical, method=normalize)
     report = report_pair(pair, seen, alignment=found.why, remaining=remaining, radiometry=plan.why)
     return Preparation(report, Correction(found.displacement, plan.before, plan.after))
 
 
-def _register(pair: RasterPair, seen: Survey, coregister: Coregister) -> Registration:
+def _register(seen: Survey, coregister: Coregister) -> Registration:
     if not coregister:
         return Registration(NONE, "nothing removed: not asked to")
-    bent = any(band.by_gcps for band in (*pair.before.bands, *pair.after.bands))
-    found = register(seen.windows, seen.shift, field=coregister != "shift" and not bent)
-    return Registration(found.displacement, "one shift removed: control points bend the grid") if bent else found
+    return register(seen.windows, seen.shift, field=coregister != "shift")
 
 
 def _after_removal(pair: RasterPair, displacement: Displacement, seen: Survey) -> tuple[ShiftEstimate | None, Survey]:

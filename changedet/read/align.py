@@ -32,7 +32,7 @@ class Placement:
 
     Attributes:
         how: `direct` reads whole source pixels at an offset; `warped` resamples once, by GDAL; `displaced` resamples
-            once too, by `changedet.read.resample`, along a field of displacements.
+            once too, by `changedet.read.resample`: along a field of displacements, or by control points that bend.
         row: target row 0 is this row of the source (direct only).
         col: target column 0 is this column of the source (direct only).
         geobox: the grid to resample to: the target, moved by the residual shift where that is one.
@@ -78,7 +78,8 @@ def place(source: GeoBox, target: GeoBox, *, displacement: Displacement = NONE, 
     offset = pixel_offset(source, target) if displacement.is_none and straight else None
     if offset is not None:
         return Placement("direct", *offset, target, 1.0, 1.0)
-    if not displacement.is_constant or source.crs is None:  # without a CRS there is nothing GDAL could warp to
+    # GDAL's warp through rasterio follows no field and no control points, and without a CRS knows no target.
+    if not (displacement.is_constant and straight and source.crs):
         return Placement("displaced", 0, 0, target, *_kernel_scale(source, target))
     row, col = displacement.mean
     moved = target.translate_pix(col, row)

@@ -74,7 +74,8 @@ class OpenFile:
                 _warp(self._dataset, band, source, self.placement, self._nodata, Resampling[resampling])
             )
         elif self.placement.how == "displaced":
-            self._locator = Locator(source, target, displacement)
+            points = self._dataset.gcps[0] if band.by_gcps else ()
+            self._locator = Locator(source, target, displacement, points)
 
     def read(self, window: Window) -> Floats:
         """Return stored values (channels of this file, height, width), NaN where there is no pixel."""
@@ -146,10 +147,11 @@ def _warp(
     height, width = placement.geobox.shape
     # A floating-point file without a nodata value may still hold NaN, which the warp takes for data unless told.
     source_nodata = math.nan if nodata is None and band.dtype.startswith("float") and not band.masked else nodata
-    # Told where the file lies, the warp follows a grid turned by 360 degrees; untold, it follows bent control points.
-    origin = {} if band.by_gcps else {"src_crs": str(source.crs), "src_transform": source.affine}
     return WarpedVRT(
         dataset,
+        # Said here: a grid near 180° may be turned by 360°, and straight control points are no transform to GDAL.
+        src_crs=str(source.crs),
+        src_transform=source.affine,
         crs=str(placement.geobox.crs),
         transform=placement.geobox.affine,
         height=height,
@@ -166,7 +168,6 @@ def _warp(
         UNIFIED_SRC_NODATA="NO",  # each band's own nodata; which pixels that makes invalid is decided in one place
         XSCALE=placement.x_scale,
         YSCALE=placement.y_scale,
-        **origin,
     )
 
 

@@ -48,7 +48,10 @@ def read_header(
         with settings_for(path), quietly_without_georeference(), rasterio.open(path) as dataset:
             return _describe(dataset, path, mapping, local_px), date_of_tags(dataset.tags())
     except RasterioError as error:
-        if any(sign in str(error) for sign in ("HTTP response code: 404", "does not exist in the file system")):
+        if any(
+            sign in str(error)
+            for sign in ("HTTP response code: 404", "does not exist in the file system", "No such file")
+        ):
             raise NotFoundError(f"there is nothing at {path} ({error})", remedy="check the address") from error
         raise SceneError(
             f"{path} cannot be opened as a raster ({error})",

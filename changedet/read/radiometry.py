@@ -16,8 +16,7 @@ Samples = NDArray[np.float64]
 # Quantiles that histogram matching brings together; between them values move by straight lines.
 _QUANTILES = np.concatenate([[0.001, 0.005], np.linspace(0.01, 0.99, 50), [0.995, 0.999]])
 
-# Pixels with less than this probability of no change in IR-MAD do not take part in the regression.
-LEAST_NO_CHANGE = 0.95
+# A regression on fewer unchanged pixels would be chance.
 _LEAST_PIXELS = 100
 
 # 8-bit pictures say nothing of reflectance: a picture's own 2 % and 98 % are put where those of the red, green and blue
@@ -98,7 +97,7 @@ class Invariant:
 
     Attributes:
         curves: straight lines, one a band.
-        pixels: how many of the sample were held to be unchanged.
+        pixels: how many of the sample were held to be unchanged: the sum of their probabilities.
         correlation: between the dates over those pixels, one a band.
     """
 
@@ -112,7 +111,8 @@ def normalise_on_invariant(before: Samples, after: Samples) -> Invariant | None:
 
     Canty and Nielsen, "Automatic radiometric normalization of multitemporal satellite imagery with the iteratively
     re-weighted MAD transformation", Remote Sensing of Environment 112 (2008): orthogonal regression, as both dates
-    are noisy, over pixels of high probability of no change.
+    are noisy. Where they take the pixels of a probability of no change over 0.95, here all take part with their
+    probability for their weight: of unchanged pixels themselves only one in twenty is over 0.95.
 
     Args:
         before: valid pixels, (bands, N).
@@ -123,24 +123,27 @@ def normalise_on_invariant(before: Samples, after: Samples) -> Invariant | None:
     """
     if before.shape[1] < _LEAST_PIXELS:
         return None
-    kept = fit_irmad(np.concatenate([before, after])).no_change(before, after) >= LEAST_NO_CHANGE
-    if kept.sum() < _LEAST_PIXELS:
+    weights = fit_irmad(np.concatenate([before, after])).no_change(before, after)
+    if weights.sum() < _LEAST_PIXELS:
         return None
-    lines = [_orthogonal_line(x[kept], y[kept]) for x, y in zip(after, before, strict=True)]
+    lines = [_orthogonal_line(x, y, weights) for x, y in zip(after, before, strict=True)]
     gain, offset, correlation = (np.array(column) for column in zip(*lines, strict=True))
     if not (gain > 0).all():
         return None
-    return Invariant(Curves.straight(gain, offset), int(kept.sum()), tuple(np.round(correlation, 4).tolist()))
+    return Invariant(
+        Curves.straight(gain, offset), round(float(weights.sum())), tuple(np.round(correlation, 4).tolist())
+    )
 
 
-def _orthogonal_line(x: Samples, y: Samples) -> tuple[float, float, float]:
-    """Return gain, offset and correlation of the line that is nearest to the points in both directions."""
-    (x_variance, covariance), (_, y_variance) = np.cov(x, y)
+def _orthogonal_line(x: Samples, y: Samples, weights: Samples) -> tuple[float, float, float]:
+    """Return gain, offset and correlation of the line that is nearest to weighted points in both directions."""
+    (x_variance, covariance), (_, y_variance) = np.cov(x, y, aweights=weights)
+    x_mean, y_mean = np.average(x, weights=weights), np.average(y, weights=weights)
     if covariance <= 0:
-        return 0.0, float(y.mean()), 0.0
+        return 0.0, float(y_mean), 0.0
     difference = y_variance - x_variance
     gain = (difference + np.hypot(difference, 2 * covariance)) / (2 * covariance)
-    return float(gain), float(y.mean() - gain * x.mean()), float(covariance / np.sqrt(x_variance * y_variance))
+    return float(gain), float(y_mean - gain * x_mean), float(covariance / np.sqrt(x_variance * y_variance))
 
 
 def stretch(before: Samples, after: Samples) -> tuple[float, float]:

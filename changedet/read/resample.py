@@ -8,13 +8,15 @@ included, and interpolates there, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from rasterio.transform import GCPTransformer
 
 from changedet.grid import Window
 from changedet.read.displacement import Displacement
@@ -33,10 +35,13 @@ class Locator:
         source: grid of the file.
         target: grid of the pair.
         displacement: of the file's date.
+        points: ground control points that place the file where no transform does; `source` is then their CRS's.
     """
 
-    def __init__(self, source: GeoBox, target: GeoBox, displacement: Displacement) -> None:
+    def __init__(self, source: GeoBox, target: GeoBox, displacement: Displacement, points: Sequence[Any] = ()) -> None:
         self._source, self._target, self._displacement = source, target, displacement
+        # GDAL's polynomial, of second order from ten points on: thin plates through points would follow their noise.
+        self._points = GCPTransformer(points) if points else None
         self._transformer = (
             None if source.crs == target.crs else Transformer.from_crs(target.crs, source.crs, always_xy=True)
         )
@@ -52,7 +57,11 @@ class Locator:
             x, y = self._transformer.transform(x, y)
         if is_geographic(self._source):
             x = near(x, self._source)
-        source_cols, source_rows = transformed(~self._source.affine, x, y)
+        if self._points is not None:
+            found = self._points.rowcol(x.ravel(), y.ravel(), op=np.asarray)
+            source_rows, source_cols = (np.asarray(axis, dtype=float).reshape(rows.shape) for axis in found)
+        else:
+            source_cols, source_rows = transformed(~self._source.affine, x, y)
         return source_rows, source_cols
 
 
