@@ -297,10 +297,12 @@ class LossConfig(_Config):
     def _settings_belong(self) -> LossConfig:
         if not self.weights:
             raise ValueError(f"no loss has a weight; expected one or more of {', '.join(_LOSSES)}")
+        # Compared with the default, not with what was said: a dumped configuration says everything.
+        changed = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
         for setting, losses in _LOSS_SETTINGS.items():
-            if setting in self.model_fields_set and not set(losses) & set(self.weights):
+            if setting in changed and not set(losses) & set(self.weights):
                 raise ValueError(f"{setting} is a setting of {' and '.join(losses)}, which has no weight here")
-        if "border_px" in self.model_fields_set and self.border == "exact":
+        if "border_px" in changed and self.border == "exact":
             raise ValueError("border_px needs border: ignore or soft")
         if self.border == "soft" and self.lovasz:
             raise ValueError("lovasz takes no soft labels; expected border: exact or ignore")

@@ -205,6 +205,11 @@ def test_refuses_what_makes_no_loss(settings: dict[str, Any], message: str) -> N
         LossConfig(**settings)
 
 
+def test_a_configuration_survives_being_dumped() -> None:
+    config = LossConfig(focal=1, dice=1, focal_gamma=1)
+    assert LossConfig.model_validate(config.model_dump()) == config
+
+
 def test_refuses_distances_of_a_network_without() -> None:
     with pytest.raises(ConfigError, match=r"(?s)the loss triplet for an architecture that gives no distance.*metric"):
         ChangeLoss(LossConfig(triplet=1, bce=1))
