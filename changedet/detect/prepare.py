@@ -9,7 +9,7 @@ from changedet.config import Coregister, Normalize
 from changedet.errors import PairError
 from changedet.grid.window import blocks
 from changedet.read.coregister import ShiftEstimate
-from changedet.read.displacement import NONE, Displacement
+from changedet.read.displacement import NONE
 from changedet.read.field import Registration, register
 from changedet.read.interpret import told
 from changedet.read.pair import Correction, RasterPair
@@ -65,8 +65,7 @@ def prepare(pair: RasterPair, *, coregister: Coregister = False, normalize: Norm
             expected="some pixels that are valid at both dates",
             remedy="changedet inspect shows the share; --nodata sets what marks invalid pixels",
         )
-    found = _register(seen, coregister)
-    remaining, aligned = _after_removal(pair, found.displacement, seen)
+    found, remaining, aligned = _aligned(pair, seen, _register(seen, coregister))
     plan = plan_radiometry(aligned.before, aligned.after, bands=pair.bands, physical=pair.is_physical, method=normalize)
     report = report_pair(pair, seen, alignment=found.why, remaining=remaining, radiometry=plan.why)
     return Preparation(report, Correction(found.displacement, plan.before, plan.after))
@@ -78,13 +77,16 @@ def _register(seen: Survey, coregister: Coregister) -> Registration:
     return register(seen.windows, seen.shift, field=coregister != "shift")
 
 
-def _after_removal(pair: RasterPair, displacement: Displacement, seen: Survey) -> tuple[ShiftEstimate | None, Survey]:
-    """Return the shift that remains, and a survey of what the chips will hold."""
-    if displacement.is_none:
-        return None, seen
-    with pair.corrected(Correction(displacement)) as aligned:
+def _aligned(pair: RasterPair, seen: Survey, found: Registration) -> tuple[Registration, ShiftEstimate | None, Survey]:
+    """Return what is removed after all, the shift that remains then, and a survey of what the chips will hold."""
+    if found.displacement.is_none:
+        return found, None, seen
+    with pair.corrected(Correction(found.displacement)) as aligned:
         again = survey(aligned)
-    return again.shift, again
+    if found.displacement.is_constant and again.shift.size >= seen.shift.size:
+        left = f"{seen.shift.size:.2f} px would leave {again.shift.size:.2f} px"
+        return Registration(NONE, f"nothing removed: removing a shift of {left}"), None, seen
+    return found, again.shift, again
 
 
 def _any_valid(pair: RasterPair) -> bool:

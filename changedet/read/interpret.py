@@ -47,6 +47,12 @@ def scaling_of(scene: Scene, scale: float | None = None, offset: float | None = 
 
 
 def _scaling_of_band(band: Band) -> Scaling:
+    if band.scale == 0 or not math.isfinite(band.scale + band.offset):
+        raise SceneError(
+            f"{band.path}: band {band.index} is scaled by {band.scale:g} and {band.offset:g}",
+            expected="a scale other than 0, and finite numbers",
+            remedy="--scale and --offset, if you know them",
+        )
     if (band.scale, band.offset) != (1.0, 0.0):
         return Scaling(band.scale, band.offset, band.scaled_by)
     if band.dtype == "uint8":
