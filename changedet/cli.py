@@ -137,6 +137,7 @@ def _reading_options(command: Any) -> Any:
 @click.option("--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8.")
 @click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core and discarded.")
 @click.option("--max-memory", metavar="SIZE", help="Memory the process may take, e.g. 2GB (the default).")
+@click.option("--readers", type=int, help="Threads that read ahead of the network. Default: 1; more help behind URLs.")
 @click.option("--backend", help="auto, torch or openvino. Default: OpenVINO on CPUs where it is installed.")
 @click.option("--precision", help="auto, float32 or bfloat16. Default: bfloat16 where the hardware has it.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")

@@ -75,6 +75,8 @@ class RunConfig(PolygonConfig):
         threshold: probability from which a pixel counts as changed; None takes the model card's.
         halo: px read around a chip's core and discarded; `default` is the card's, `exact` the whole receptive field.
         max_memory: bytes the process may hold; the chip size follows from it.
+        readers: threads that read chips ahead of the network; more help where reading is slow, as behind URLs, and take
+            memory from the chips.
         backend: what computes the network; `auto` is OpenVINO on a CPU where it is installed, else torch.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: of the network's arithmetic; `auto` is bfloat16 where the processor has instructions for it.
@@ -105,6 +107,7 @@ class RunConfig(PolygonConfig):
     threshold: float | None = Field(default=None, gt=0, le=1)
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
     max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
+    readers: int = Field(default=1, ge=1, le=16)
     backend: Literal["auto", "torch", "openvino"] = "auto"
     device: str = Field(default="auto", pattern=DEVICES)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -8,13 +8,23 @@ from changedet.detect.detector import ChangeDetector
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan, plan_chips
 
-# Stored, float and filled copies of both dates, and the probability, while a chip is read (bytes a px and band).
-READING_BYTES = 24
+# Both dates of the chip that the network is at, as float32 (bytes a px and band).
+_CHIP_BYTES = 8
+# A chip that a thread reads: stored, float and filled copies of both dates. Measured: 24 with GDAL's share.
+_READING_BYTES = 24
+# What GDAL keeps decoded, so that the blocks on the edge of two neighbouring chips are decoded once: both dates' blocks
+# under a chip, 2 bytes a value, and half as much again for the parts of blocks beyond it.
+_BLOCK_BYTES = 6
+# What GDAL may keep in any case, counted with the detector's base. By default it is 5 % of the machine's memory, which
+# --max-memory would not know of.
+CACHE_BYTES = 64 * 2**20
 # Larger chips save little of the halo and cost time to the first result.
 _LARGEST_CHIP = 2048
 
 
-def plan_within(height: int, width: int, detector: ChangeDetector, *, halo: int, max_memory: int) -> ChipPlan:
+def plan_within(
+    height: int, width: int, detector: ChangeDetector, *, halo: int, max_memory: int, readers: int = 1
+) -> ChipPlan:
     """Plan the chips of a raster so that the process stays below `max_memory` bytes.
 
     The chip size follows from the option alone, not from what memory is free: a run is the same on every machine.
@@ -25,13 +35,14 @@ def plan_within(height: int, width: int, detector: ChangeDetector, *, halo: int,
         detector: for its stride, its bands and the memory it takes.
         halo: px, rounded up to the stride.
         max_memory: bytes.
+        readers: threads that read chips.
 
     Raises:
         ConfigError: there is no room for a chip with a core.
     """
     stride = detector.stride
     halo = -(-halo // stride) * stride
-    per_px = detector.bytes_per_px + READING_BYTES * len(detector.bands)
+    per_px = detector.bytes_per_px + _bytes_per_band(readers) * len(detector.bands)
     side = math.isqrt(max(0, int((max_memory - detector.base_bytes) / per_px)))
     chip = min(_LARGEST_CHIP, side // stride * stride)
     smallest = 2 * halo + stride
@@ -43,3 +54,13 @@ def plan_within(height: int, width: int, detector: ChangeDetector, *, halo: int,
             expected=f"at least {needed / 1e9:.2f} GB",
         )
     return plan_chips(height, width, chip=chip, halo=halo, stride=stride)
+
+
+def cache_bytes(plan: ChipPlan, bands: int) -> int:
+    """Return how much GDAL may keep decoded while the chips of a plan are read."""
+    return max(CACHE_BYTES, _BLOCK_BYTES * bands * plan.chip_height * plan.chip_width)
+
+
+def _bytes_per_band(readers: int) -> int:
+    """Return what a px of a chip takes in one band, beside the network, with one chip in it and the others ahead."""
+    return _CHIP_BYTES + _BLOCK_BYTES + readers * _READING_BYTES

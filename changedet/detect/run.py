@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +18,7 @@ import rasterio
 
 from changedet.config import RunConfig, check_options
 from changedet.detect.backend import open_detector
-from changedet.detect.budget import plan_within
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
 from changedet.detect.choose import bands_for, check_resolution, choose_model, told_missing
 from changedet.detect.detector import NetworkDetector
 from changedet.detect.prepare import Preparation, prepare
@@ -38,9 +40,6 @@ from changedet.write.staging import Staging
 if TYPE_CHECKING:
     import geopandas as gpd
 
-# By default GDAL keeps blocks in up to 5 % of the machine's memory, which --max-memory would not know of. As all but
-# the halos is read once, a larger cache would not be faster.
-_GDAL_CACHE_BYTES = 64 * 2**20
 _RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "run.json")
 
 
@@ -94,7 +93,7 @@ def run(
     """
     config = check_options(options)
     started = datetime.now(UTC)
-    with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES), Staging(out, config.overwrite) as staging:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Staging(out, config.overwrite) as staging:
         scenes = open_scenes(before, after, config)
         model = choose_model(scenes, config)
         detector = open_detector(model, bands_for(read_card(model), scenes), config)
@@ -104,12 +103,13 @@ def run(
         with RasterPair(selected[0], selected[1], reading_options(config)) as raw:
             notes = check_resolution(raw, detector.card, config), told_missing(detector.card, detector.bands)
             preparation = prepare(raw, coregister=config.coregister, normalize=config.normalize)
+            plan = _plan(raw, detector, config)
             with (
-                raw.corrected(preparation.correction) as pair,
+                _corrected(raw, preparation, config.readers) as (pair, *more),
                 RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, tags=tags)) as sink,
+                rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(detector.bands))),
             ):
-                plan = _plan(pair, detector, config)
-                stitch(pair, detector, plan, sink, progress)
+                stitch(pair, detector, plan, sink, progress, more=more)
         detector.release()
         write_mask(staging.path("stored.tif"), staging.path("changed.tif"), threshold, tags=tags)
         with Spool(staging.path("layers")) as spool:
@@ -140,7 +140,14 @@ def _plan(pair: RasterPair, detector: NetworkDetector, config: RunConfig) -> Chi
             expected="a model whose card says tiling: exact",
         )
     halo = {"default": detector.halo, "exact": detector.field}.get(config.halo, config.halo)  # type: ignore[arg-type]  # an int is no key, and so itself
-    return plan_within(height, width, detector, halo=int(halo), max_memory=config.max_memory)
+    return plan_within(height, width, detector, halo=int(halo), max_memory=config.max_memory, readers=config.readers)
+
+
+@contextmanager
+def _corrected(raw: RasterPair, preparation: Preparation, count: int) -> Iterator[list[RasterPair]]:
+    """Open the pair `count` times, with what was found to be wrong put right while it is read."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(raw.corrected(preparation.correction)) for _ in range(count)]
 
 
 def _tags(scenes: tuple[Scene, Scene], detector: NetworkDetector, threshold: float) -> dict[str, str]:

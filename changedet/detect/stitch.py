@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from changedet.detect.detector import ChangeDetector
+from changedet.detect.pipe import ReadAhead, WindowSink, WriteBehind
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan, Window
 from changedet.grid.quantise import NODATA, quantise
 from changedet.read import BiTemporalPair
 from changedet.read.pair import Chip
-
-
-class WindowSink(Protocol):
-    """Takes windows of the result, in any order, each pixel once."""
-
-    def write(self, window: Window, array: NDArray[np.uint8]) -> None:
-        """Take the stored probabilities (K, H, W) of one window."""
-        ...
 
 
 class Progress(Protocol):
@@ -36,9 +30,25 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 def stitch(
-    pair: BiTemporalPair, detector: ChangeDetector, plan: ChipPlan, sink: WindowSink, progress: Progress = silent
+    pair: BiTemporalPair,
+    detector: ChangeDetector,
+    plan: ChipPlan,
+    sink: WindowSink,
+    progress: Progress = silent,
+    *,
+    more: Sequence[BiTemporalPair] = (),
 ) -> None:
     """Write the stored probability of every pixel of the plan to the sink.
+
+    Chips are read ahead and results written behind in threads; the bytes are those of one step after the other.
+
+    Args:
+        pair: what is compared; meanwhile another thread's.
+        detector: what tells change.
+        plan: its chips.
+        sink: takes the cores, from another thread, one at a time.
+        progress: hears of every chip.
+        more: the same pair opened again, for further threads that read.
 
     Raises:
         ConfigError: the plan is of another size than the pair.
@@ -48,18 +58,45 @@ def stitch(
         raise ConfigError(
             f"a plan for {plan.height} x {plan.width} px", expected=f"{tuple(pair.geobox.shape)}, the pair"
         )
-    for done, chip_window in enumerate(plan.chips, start=1):
-        chip = pair.read(chip_window.read)
-        sink.write(chip_window.core, _core(chip, chip_window.core, detector))
-        progress("detect", done, len(plan.chips))
+    answers = _Answers(detector)
+    with ReadAhead((pair, *more), [chip.read for chip in plan.chips]) as chips, WriteBehind(sink) as behind:
+        for done, (planned, chip) in enumerate(zip(plan.chips, chips, strict=True), start=1):
+            behind.write(planned.core, _core(chip, planned.core, answers))
+            progress("detect", done, len(plan.chips))
 
 
-def _core(chip: Chip, core: Window, detector: ChangeDetector) -> NDArray[np.uint8]:
+def _core(chip: Chip, core: Window, answers: _Answers) -> NDArray[np.uint8]:
     """Return stored probabilities (K, H, W) of a chip's core."""
     rows, cols = core.relative_to(chip.window).slices
     valid = chip.valid[rows, cols]
     if not valid.any():
         # Nothing to say there, and the network need not be asked: exact, as its answer would not be kept.
-        return np.full((detector.classes, core.height, core.width), NODATA, dtype=np.uint8)
-    probability = detector.predict(chip.before[None], chip.after[None])[0]
-    return quantise(probability[:, rows, cols], valid)
+        return np.full((answers.detector.classes, core.height, core.width), NODATA, dtype=np.uint8)
+    return quantise(answers.to(chip)[:, rows, cols], valid)
+
+
+class _Answers:
+    """A detector's answers, where two equal dates are asked about once, if it has one answer to them.
+
+    A network that compares |f1 - f2| has, whatever the dates show. That is not taken on trust: the answer to the first
+    chip whose dates are equal is compared, bit by bit, with that to noise, and where they differ every chip is asked.
+    """
+
+    def __init__(self, detector: ChangeDetector) -> None:
+        self.detector = detector
+        self._to_equal: NDArray[np.float32] | None = None
+        self._has_one = True
+
+    def to(self, chip: Chip) -> NDArray[np.float32]:
+        """Return probabilities (K, H, W), float32."""
+        if not self._has_one or not np.array_equal(chip.before, chip.after):
+            return self._asked(chip.before, chip.after)
+        if self._to_equal is None or self._to_equal.shape[1:] != chip.valid.shape:
+            noise = np.random.default_rng(0).random(chip.before.shape, dtype=np.float32)
+            self._to_equal = self._asked(chip.before, chip.after)
+            self._has_one = np.array_equal(self._to_equal, self._asked(noise, noise))
+        return self._to_equal
+
+    def _asked(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        answer: NDArray[np.float32] = self.detector.predict(before[None], after[None])[0]
+        return answer

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from changedet.detect.budget import READING_BYTES, plan_within
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
 from tests.data import write_raster
@@ -37,7 +37,7 @@ class Hungry:
 
 
 DETECTOR = Hungry()
-PER_PX = DETECTOR.bytes_per_px + 4 * READING_BYTES
+PER_PX = DETECTOR.bytes_per_px + 4 * (8 + 6 + 24)  # bytes a band: in the network, decoded, being read
 
 
 def _plan(**changes: Any) -> ChipPlan:
@@ -49,6 +49,18 @@ def test_a_chip_takes_no_more_than_its_share_and_all_of_it(max_memory: int) -> N
     side = _plan(max_memory=max_memory).chip_height
     assert DETECTOR.base_bytes + PER_PX * side**2 <= max_memory
     assert side == 2048 or DETECTOR.base_bytes + PER_PX * (side + DETECTOR.stride) ** 2 > max_memory
+
+
+def test_every_further_thread_that_reads_takes_a_chip_of_memory() -> None:
+    sides = [_plan(readers=readers, max_memory=4 * 10**9).chip_height for readers in (1, 2, 4)]
+    assert sides == sorted(sides, reverse=True)
+    assert [_plan(readers=4, max_memory=4 * 10**9 + 3 * 4 * 24 * sides[0] ** 2).chip_height] == [sides[0]]
+
+
+def test_the_block_cache_holds_what_lies_under_a_chip() -> None:
+    plan = _plan(max_memory=8 * 10**9)
+    assert cache_bytes(plan, 12) == 6 * 12 * plan.chip_height * plan.chip_width
+    assert cache_bytes(_plan(max_memory=1_050_000_000), 1) == CACHE_BYTES
 
 
 def test_the_halo_is_rounded_up_to_the_stride() -> None:

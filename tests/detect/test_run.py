@@ -203,6 +203,11 @@ def test_bounds_cut_out_part_of_the_grid(corner: tuple[Path, Path], model: Path,
         assert (mask.shape, tuple(mask.bounds)) == ((32, 40), bounds)
 
 
+def test_more_readers_change_no_byte(corner: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
+    results = [run(*corner, tmp_path / str(readers), model=str(model), readers=readers) for readers in (1, 3)]
+    assert len({result.path("probability.tif").read_bytes() for result in results}) == 1
+
+
 def test_a_mapping_names_the_bands_of_a_file(corner: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
     named = run(*corner, tmp_path / "named", model=str(model))
     mapped = run(*corner, tmp_path / "mapped", model=str(model), bands="red=1,green=2,blue=3,nir=4")

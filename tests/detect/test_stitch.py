@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from changedet.config import NEUTRAL_REFLECTANCE
+from changedet.detect.openvino_detector import OpenVinoDetector
 from changedet.detect.stitch import stitch
 from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ConfigError
@@ -158,6 +159,69 @@ def test_progress_hears_of_every_chip() -> None:
     plan = plan_chips(20, 20, chip=10, halo=0, stride=1)
     stitch(_random_pair(20, 20), KernelDetector(), plan, ArraySink((20, 20)), lambda *said: heard.append(said))
     assert heard == [("detect", done, 4) for done in range(1, 5)]
+
+
+@pytest.mark.parametrize("further", [0, 1, 3])
+def test_threads_that_read_change_no_byte(further: int) -> None:
+    pair, detector = _random_pair(61, 47), KernelDetector()
+    plan = plan_chips(61, 47, chip=16, halo=1, stride=1)
+    serial = ArraySink((61, 47))
+    for window in plan.chips:
+        chip = pair.read(window.read)
+        rows, cols = window.core.relative_to(window.read).slices
+        probability = detector.predict(chip.before[None], chip.after[None])[0]
+        serial.write(window.core, quantise(probability[:, rows, cols], chip.valid[rows, cols]))
+    sink = ArraySink((61, 47))
+    stitch(pair, detector, plan, sink, more=[_random_pair(61, 47) for _ in range(further)])
+    np.testing.assert_array_equal(sink.stored, serial.stored)
+
+
+def _half_equal(height: int, width: int) -> ArrayPair:
+    pair = _random_pair(height, width)
+    pair.after[:, :, : width // 2] = pair.before[:, :, : width // 2]
+    return pair
+
+
+def test_chips_whose_dates_are_equal_are_asked_about_once() -> None:
+    detector = KernelDetector()
+    plan = plan_chips(64, 64, chip=16, halo=0, stride=1)
+    stored = _stitched(_half_equal(64, 64), detector, plan)
+    # Of 16 chips 8 are equal: one is asked about, and noise, to see whether one answer holds for all.
+    assert detector.asked == 8 + 2
+    assert (stored[0, :, :32][_half_equal(64, 64).valid[:, :32]] == 0).all()
+
+
+def test_a_halo_that_differs_makes_a_chip_differ() -> None:
+    pair, detector, everything = _half_equal(64, 64), KernelDetector(), KernelDetector()
+    plan = plan_chips(64, 64, chip=16, halo=1, stride=1)
+    stored = _stitched(pair, detector, plan)
+    whole = _stitched(pair, everything, plan_chips(64, 64, chip=64, halo=1, stride=1))
+    np.testing.assert_array_equal(stored, whole)
+    assert detector.asked < len(plan.chips)
+
+
+@dataclass
+class ImageDetector(KernelDetector):
+    """Answers with the before image: equal dates do not settle its map."""
+
+    def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.clip(before[:, :1], 0, 1)
+
+
+def test_equal_dates_are_asked_about_where_the_answer_depends_on_what_they_show() -> None:
+    pair, detector = _half_equal(64, 64), ImageDetector()
+    stored = _stitched(pair, detector, plan_chips(64, 64, chip=16, halo=0, stride=1))
+    np.testing.assert_array_equal(stored, quantise(np.clip(pair.before[:1], 0, 1), pair.valid))
+    assert detector.asked == 16 + 1
+
+
+@pytest.mark.parametrize("name", ["s2-urban", "s2-urban-rgbn"])
+def test_a_shipped_model_has_one_answer_to_equal_dates_to_the_bit(name: str) -> None:
+    pytest.importorskip("openvino", reason="has no wheel for this platform")
+    for detector in (OpenVinoDetector(name), TorchDetector(load_model(name), "cpu")):
+        land, noise = np.random.default_rng(0).random((2, 1, len(detector.bands), 64, 96), dtype=np.float32)
+        np.testing.assert_array_equal(detector.predict(land / 4, land / 4), detector.predict(noise, noise))
 
 
 def test_a_plan_for_another_size_is_refused() -> None:

@@ -1,0 +1,103 @@
+"""Reading ahead of the network and writing behind it, in threads, in order and with bounded queues.
+
+GDAL, numpy and the networks' libraries let go of Python's lock while they work, so threads are enough. An error in any
+of them is raised, as it is, where its chip or the end is waited for; the others have then finished what they were at.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle, islice
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from changedet.grid import Window
+from changedet.read.pair import BiTemporalPair, Chip
+
+# Windows that wait to be written: bytes, where a chip is floats, so a few do not count.
+_UNWRITTEN = 4
+
+
+class WindowSink(Protocol):
+    """Takes windows of the result, in any order, each pixel once."""
+
+    def write(self, window: Window, array: NDArray[np.uint8]) -> None:
+        """Take the stored probabilities (K, H, W) of one window."""
+        ...
+
+
+class ReadAhead:
+    """Chips of windows in their order, read ahead by one thread a pair; a context manager and an iterator.
+
+    As many chips as there are pairs are ready or being read while another is used.
+
+    Args:
+        pairs: the same pair, opened once for each thread, as an open file serves one thread at a time.
+        windows: what to read.
+    """
+
+    def __init__(self, pairs: Sequence[BiTemporalPair], windows: Iterable[Window]) -> None:
+        self._windows = iter(windows)
+        self._threads = [ThreadPoolExecutor(1, "changedet-read") for _ in pairs]
+        # A pair belongs to its thread.
+        self._turns = cycle(zip(self._threads, pairs, strict=True))
+        self._ahead: deque[Future[Chip]] = deque()
+
+    def __enter__(self) -> Self:
+        self._submit(len(self._threads))
+        return self
+
+    def __iter__(self) -> Iterator[Chip]:
+        while self._ahead:
+            chip = self._ahead.popleft().result()
+            self._submit(1)
+            yield chip
+
+    def _submit(self, count: int) -> None:
+        for window in islice(self._windows, count):
+            thread, pair = next(self._turns)
+            self._ahead.append(thread.submit(pair.read, window))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for thread in self._threads:
+            thread.shutdown(cancel_futures=True)
+
+
+class WriteBehind:
+    """A sink that writes to another in a thread of its own; a context manager, complete when it is left.
+
+    An error of the other sink is raised by a later `write`, or on leaving.
+    """
+
+    def __init__(self, sink: WindowSink) -> None:
+        self._sink = sink
+        self._thread = ThreadPoolExecutor(1, "changedet-write")
+        self._unwritten: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, window: Window, array: NDArray[np.uint8]) -> None:
+        """Hand a window over; waits where the disk does not follow."""
+        self._wait(_UNWRITTEN - 1)
+        self._unwritten.append(self._thread.submit(self._sink.write, window, array))
+
+    def _wait(self, leave: int) -> None:
+        while len(self._unwritten) > leave or (self._unwritten and self._unwritten[0].done()):
+            self._unwritten.popleft().result()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._wait(0)
+        finally:
+            self._thread.shutdown(cancel_futures=True)
