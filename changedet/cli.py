@@ -131,7 +131,7 @@ def _reading_options(command: Any) -> Any:
 @click.argument("before")
 @click.argument("after")
 @click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option("--model", help="Shipped model or model file. Default: the shipped one that uses most of the bands.")
+@click.option("--model", help="Shipped model or model file. Default: the best shipped one that fits the bands.")
 @click.option("--threshold", type=float, help="Probability from which a pixel is changed. Default: the model card's.")
 @click.option("--min-area", type=float, help="Leave out polygons below this many m².")
 @click.option("--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8.")

@@ -68,8 +68,8 @@ class RunConfig(PolygonConfig):
     """Options of `changedet run`, beside those of its polygons.
 
     Attributes:
-        model: name of a shipped model or a model file; None takes the shipped one with the most bands that both scenes
-            have.
+        model: name of a shipped model or a model file; None takes the shipped one of the highest cross-validated
+            F1 whose bands both scenes have.
         bands: which band is which, as `red=3,nir=4`, by number or description, or a sensor: `sentinel-2`, `landsat-8`,
             `landsat-7`, `naip`, `rgb`; for files whose bands have no names. With `/` between, one a date.
         threshold: probability from which a pixel counts as changed; None takes the model card's.

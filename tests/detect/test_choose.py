@@ -28,12 +28,14 @@ def _scenes(*names: str) -> tuple[Scene, Scene]:
     return Scene("before.tif", bands), Scene("after.tif", bands)
 
 
-def test_the_twelve_band_model_is_chosen_where_all_its_bands_are_there() -> None:
-    assert choose_model(_scenes(*TWELVE, "B10"), RunConfig()) == "s2-urban"
+def test_the_shipped_model_of_the_highest_f1_is_chosen() -> None:
+    cards = {name: read_card(path) for name, path in shipped_models().items()}
+    best = max(cards, key=lambda name: float(cards[name].figures["pooled"]["f1"]))  # type: ignore[index, call-overload, arg-type]
+    assert choose_model(_scenes(*TWELVE, "B10"), RunConfig()) == best
 
 
-@pytest.mark.parametrize("names", [RGBN, ("B02", "B03", "B04", "B08"), TWELVE[:-1]])
-def test_the_four_band_model_is_chosen_where_one_of_the_twelve_is_missing(names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("names", [RGBN, ("B02", "B03", "B04", "B08")])
+def test_the_four_band_model_is_chosen_for_its_four_bands(names: tuple[str, ...]) -> None:
     assert choose_model(_scenes(*names), RunConfig()) == "s2-urban-rgbn"
 
 
@@ -75,11 +77,24 @@ def test_a_model_may_lack_its_optional_bands_and_no_others(tmp_path: Path, monke
         choose_model(_scenes("B01", *TWELVE[2:]), RunConfig())
 
 
-def test_the_model_that_sees_most_of_the_pair_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = tuple(band for band in TWELVE if band not in RGBN)
+def test_a_model_that_lacks_bands_is_taken_only_where_no_other_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = tuple(band for band in TWELVE if band not in RGBN[:3])
     _needing(monkeypatch, tmp_path, wide=(TWELVE, lacking), narrow=(RGBN, ()))
-    assert choose_model(_scenes(*RGBN), RunConfig()) == "narrow"
-    assert choose_model(_scenes(*RGBN, "B11"), RunConfig()) == "wide"
+    assert choose_model(_scenes(*RGBN, "B11"), RunConfig()) == "narrow"
+    assert choose_model(_scenes(*RGBN[:3], "B11"), RunConfig()) == "wide"
+
+
+def test_of_two_models_that_fit_the_one_of_the_better_card_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = {
+        name: tiny_model(tmp_path / f"{name}.safetensors", bands=bands, figures={"pooled": {"f1": f1}})
+        for name, bands, f1 in (("wide", TWELVE, 0.4), ("narrow", RGBN, 0.5), ("unmeasured", TWELVE, None))
+    }
+    monkeypatch.setattr(choose, "shipped_models", lambda: shipped)
+    assert choose_model(_scenes(*TWELVE), RunConfig()) == "narrow"
 
 
 def test_bands_to_read_are_all_but_the_optional_ones_a_date_lacks(tmp_path: Path) -> None:
