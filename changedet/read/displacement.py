@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -74,6 +75,21 @@ class Displacement:
         degrees = {"kx": min(3, len(nodes[0]) - 1), "ky": min(3, len(nodes[1]) - 1)}
         by_row, by_col = (RectBivariateSpline(*nodes, np.array(values), **degrees) for values in (self.row, self.col))
         return by_row, by_col
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return the displacement that `as_json` wrote."""
+        if "node_rows" not in record:
+            return cls.constant(record["row"], record["col"])
+        row, col = (tuple(map(tuple, record[name])) for name in ("row", "col"))
+        return cls(tuple(record["node_rows"]), tuple(record["node_cols"]), row, col)
+
+    def on_pixels_of(self, size: float) -> Self:
+        """Return it in pixels that are `size` times as wide and as high, from the same first corner."""
+        row, col = (tuple(tuple(value / size for value in values) for values in axis) for axis in (self.row, self.col))
+        return type(self)(
+            tuple(place / size for place in self.node_rows), tuple(place / size for place in self.node_cols), row, col
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data: one shift, or the nodes and their displacements."""

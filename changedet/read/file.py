@@ -67,8 +67,9 @@ class OpenFile:
         self._resampling = resampling
         source = turned_to(band.geobox, target)
         self.placement = place(source, target, displacement=displacement, straight=not band.by_gcps)
+        level = {} if band.overview is None else {"overview_level": band.overview}
         with settings_for(band.path), quietly_without_georeference():
-            self._dataset = stack.enter_context(rasterio.open(band.path))
+            self._dataset = stack.enter_context(rasterio.open(band.path, **level))
         if self.placement.how == "warped":
             self._warped = stack.enter_context(
                 _warp(self._dataset, band, source, self.placement, self._nodata, Resampling[resampling])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from changedet.errors import ConfigError
 from changedet.read.align import ground_resolution, pixel_offset, to_lonlat
 from changedet.read.bands import describe
 from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate
@@ -75,6 +77,20 @@ class PairReport:
             estimate["spread"] = None if np.isnan(estimate["spread"]) else estimate["spread"]
         return record
 
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> PairReport:
+        """Return the report that `as_json` wrote.
+
+        Raises:
+            ConfigError: another version wrote it, with other entries.
+        """
+        try:
+            scenes = {role: SceneReport(**record[role]) for role in ("before", "after")}
+            shift, remaining = _estimate(record["shift"]), record["remaining"] and _estimate(record["remaining"])
+            return cls(**{**record, **scenes, "shift": shift, "remaining": remaining})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"a pair report of another version of changedet ({error})", remedy="run again") from error
+
     def noting(self, note: str) -> PairReport:
         """Return the report with one more note."""
         return replace(self, notes=(*self.notes, note))
@@ -102,6 +118,10 @@ class PairReport:
             *([("shift that remains", *_told_shift(self.remaining))] if self.remaining else []),
             ("radiometry", self.radiometry, ""),
         ]
+
+
+def _estimate(record: Mapping[str, Any]) -> ShiftEstimate:
+    return ShiftEstimate(**{**record, "spread": np.nan if record["spread"] is None else record["spread"]})
 
 
 def _row(name: str, before: str, after: str) -> tuple[str, str, str]:

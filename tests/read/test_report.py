@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from changedet.errors import ConfigError
 from changedet.read import open_pair
 from changedet.read.report import PairReport, report_pair
 from changedet.read.survey import survey
@@ -80,3 +81,13 @@ def test_report_is_json_and_a_table(tmp_path):
     assert rows["bands"] == ("B04 (red), B08 (nir)",) * 2
     assert rows["CRS"] == ("EPSG:32633",) * 2
     assert rows["size (rows × columns)"] == ("260 × 240",) * 2
+
+
+def test_report_is_read_back_from_json(tmp_path):
+    report = _report(tmp_path)
+    written = json.loads(json.dumps(report.as_json()))
+    again = PairReport.from_json(written)
+    assert again.rows() == report.rows()
+    assert json.loads(json.dumps(again.as_json())) == written
+    with pytest.raises(ConfigError, match="another version"):
+        PairReport.from_json({**written, "of_the_future": 1})
