@@ -144,14 +144,15 @@ def _reading_options(command: Any) -> Any:
 @click.option("--any-resolution", is_flag=True, help="Run even where pixels are over 3 times larger or smaller.")
 @click.option("--free-only", is_flag=True, help="Refuse models that are not free for commercial use.")
 @click.option("--overwrite", is_flag=True, help="Replace the results in the output folder.")
+@click.option("--report/--no-report", default=None, help="Write report.html too, or not. Default: yes.")
 @click.option("--co", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
 @_reading_options
 @click.pass_context
 def run(ctx: Context, /, before: str, after: str, out: Path, **options: Any) -> None:
     r"""Map what changed between BEFORE and AFTER.
 
-    Writes probability.tif, mask.tif, changes.gpkg and run.json into the output folder. A scene is a raster file or a
-    folder of single-band files such as a Sentinel-2 download.
+    Writes probability.tif, mask.tif, changes.gpkg, report.html and run.json into the output folder. A scene is a raster
+    file or a folder of single-band files such as a Sentinel-2 download.
 
     \b
     changedet run before.tif after.tif -o out
@@ -172,7 +173,7 @@ def _run(ctx: Context, before: str, after: str, out: Path, options: dict[str, An
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Leave out what the user did not say: defaults live in `changedet.config`."""
-    given = {name: value for name, value in options.items() if value not in (None, False, {}, ())}
+    given = {name: value for name, value in options.items() if value not in (None, {}, ())}
     halo = given.get("halo")
     return {**given, "halo": int(halo)} if isinstance(halo, str) and halo.isdigit() else given
 
@@ -215,7 +216,9 @@ def _print_result(result: Any) -> None:
     )
     if record["largest"]:
         _OUT.print(_largest_table(record["largest"]))
-    _OUT.print(f"written to {escape(str(result.out))}: probability.tif, mask.tif, changes.gpkg, run.json")
+    names = ("probability.tif", "mask.tif", "changes.gpkg", "report.html", "run.json")
+    there = ", ".join(name for name in names if result.path(name).exists())
+    _OUT.print(f"written to {escape(str(result.out))}: {there}")
 
 
 def _largest_table(rows: list[dict[str, Any]]) -> Table:
@@ -262,6 +265,23 @@ def _print_report(report: Any) -> None:
     _OUT.print(table)
     for note in report.notes:
         _OUT.print(f"• {escape(note)}")
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def report(out: Path) -> None:
+    r"""Make report.html in the output folder OUT of a run again, from its files and its inputs.
+
+    Where the inputs are gone, the report shows the probability instead of the two dates, and says so.
+
+    \b
+    changedet report out
+    """
+    from changedet.detect.remake import remake_report
+
+    for note in remake_report(out):
+        _ERR.print(f"[yellow]note:[/yellow] {escape(note)}")
+    _OUT.print(f"written to {escape(str(out / 'report.html'))}")
 
 
 @cli.command()

@@ -100,6 +100,7 @@ class RunConfig(PolygonConfig):
         dates: of the scenes, ISO, in their order.
         overwrite: replace what an earlier run left in the output folder.
         co: creation options of the two COGs.
+        report: write report.html too.
     """
 
     model: str | None = None
@@ -127,6 +128,7 @@ class RunConfig(PolygonConfig):
     dates: tuple[str, ...] | None = None
     overwrite: bool = False
     co: dict[str, str] = Field(default_factory=dict)
+    report: bool = True
 
 
 class RunStep(RunConfig):

@@ -8,7 +8,7 @@ from changedet.cli import cli
 
 # A process of its own runs the command by this, wherever it is installed.
 MAIN = "from changedet.cli import main; main()"
-RESULTS = {"probability.tif", "mask.tif", "changes.gpkg", "run.json"}
+RESULTS = {"probability.tif", "mask.tif", "changes.gpkg", "report.html", "run.json"}
 
 
 def call(*arguments: object) -> Result:

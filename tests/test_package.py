@@ -20,6 +20,7 @@ from tests.pairs import ROOT
 
 # What conda-forge calls by another name than PyPI.
 CONDA_NAMES = {
+    "Jinja2": "jinja2",
     "torch": "pytorch",
     "exactextract": "python-exactextract",
     "PyYAML": "pyyaml",

@@ -30,6 +30,7 @@ from changedet.grid import ChipPlan
 from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair
 from changedet.read.scene import Scene
+from changedet.report import Inputs, write_report
 from changedet.vectorize import Findings, Labels, vectorize
 from changedet.write.geopackage import write_geopackage
 from changedet.write.layers import Layer, Spool
@@ -48,7 +49,7 @@ class RunResult:
     """What a run found and where it lies.
 
     Attributes:
-        out: the output folder, with probability.tif, mask.tif, changes.gpkg and run.json.
+        out: the output folder, with probability.tif, mask.tif, changes.gpkg, report.html and run.json.
         record: run.json, as it was written.
     """
 
@@ -80,7 +81,7 @@ def run(
     Args:
         before: file, folder of single-band files, URL or GDAL path of the earlier date.
         after: likewise, the later date.
-        out: folder for probability.tif, mask.tif, changes.gpkg and run.json.
+        out: folder for probability.tif, mask.tif, changes.gpkg, report.html and run.json.
         progress: hears how far each stage has come.
         **options: see `changedet.config.RunConfig`.
 
@@ -127,7 +128,8 @@ def run(
             warnings=_warnings(notes, preparation, config),
         )
         write_run_json(staging.path("run.json"), record)
-        for name in _RESULTS:
+        _report(staging, scenes, config, progress)
+        for name in (*_RESULTS, *(["report.html"] if config.report else [])):
             staging.publish(name)
     return RunResult(Path(out), record)
 
@@ -177,6 +179,15 @@ def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progre
     progress("write", 2, 3)
     write_geopackage(staging.path("changes.gpkg"), layers)
     progress("write", 3, 3)
+
+
+def _report(staging: Staging, scenes: tuple[Scene, Scene], config: RunConfig, progress: Progress) -> None:
+    if not config.report:
+        return
+    progress("report", 0, 1)
+    path = staging.path("report.html")
+    write_report(path, path.parent, Inputs(*scenes, reading_options(config)))
+    progress("report", 1, 1)
 
 
 def _warnings(first: tuple[str | None, ...], preparation: Preparation, config: RunConfig) -> list[str]:

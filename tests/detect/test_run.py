@@ -22,7 +22,7 @@ from changedet.network.shipped import read_card
 from tests.pairs import RGBN, ROOT, SAMPLE, crop_sample, tiny_model
 
 DATA = Path(os.environ.get("CHANGEDET_DATA", ROOT.parent / "shared" / "data"))
-RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "run.json")
+RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "report.html", "run.json")
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:

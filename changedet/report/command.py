@@ -1,0 +1,49 @@
+"""The command that does a run again, from its run.json."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from changedet.config import RunConfig
+
+# Where results go and how they appear is not part of what a run is.
+_LEFT_OUT = {"overwrite", "report"}
+# Options of several values are typed in three ways; a name is in no list where they follow the option together.
+_ONE_BY_ONE = {"scale", "offset", "valid_mask", "res"}
+_WITH_COMMAS = {"dates"}
+# Only a pipeline file may say how.
+_FLAGS = {"coregister"}
+
+
+def command_of(record: Mapping[str, Any], out: str = "again") -> str:
+    """Return the `changedet run …` with which the results of a run.json can be had again.
+
+    Only what differs from the defaults is said, and what a later version may choose otherwise: model and threshold.
+    """
+    defaults = RunConfig().model_dump(mode="json")
+    chosen = {**record["parameters"], "model": record["parameters"]["model"] or record["model"]["name"]}
+    options = [
+        part
+        for name, value in chosen.items()
+        if name not in _LEFT_OUT and value != defaults.get(name)
+        for part in _option(name, value)
+    ]
+    before, after = (record["inputs"][role]["path"] for role in ("before", "after"))
+    # A path that begins with a dash would be taken for an option.
+    return shlex.join(["changedet", "run", *options, "-o", out, "--", before, after])
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """Return an option as a user types it."""
+    option = f"--{name.replace('_', '-')}"
+    if value is True or name in _FLAGS:
+        return [option]
+    if isinstance(value, dict):
+        return [part for key, entry in value.items() for part in (option, f"{key}={entry}")]
+    if not isinstance(value, list):
+        return [option, str(value)]
+    if name in _ONE_BY_ONE:
+        return [part for entry in value for part in (option, str(entry))]
+    return [option, ",".join(value)] if name in _WITH_COMMAS else [option, *map(str, value)]

@@ -1,0 +1,48 @@
+"""The command of a report does the run again."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from changedet.cli import _given
+from changedet.cli import run as run_command
+from changedet.config import RunConfig, check_options
+from changedet.report.command import command_of
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"coregister": True, "min_area": 500.5, "halo": 64},
+    {"bounds": (-1.5, 2, 3, 4), "dates": ("2017-01-01", "2018-01-01"), "halo": "exact"},
+    {"co": {"COMPRESS": "ZSTD", "LEVEL": "9"}, "max_memory": "3GB", "connectivity": 4},
+    {"model": "my models/a'b.safetensors", "bands": "red=3,nir=4", "nodata": -9999.0, "scale": 0.0001},
+    {"scale": (0.1, 0.2), "offset": (-0.1,), "res": (10, 20), "valid_mask": ("scl:a b.tif", "none"), "aoi": "a.gpkg"},
+    {"like": "grid.tif", "normalize": "irmad", "resampling": "cubic", "device": "cpu"},
+    {"any_resolution": True, "free_only": True, "coregister": True},
+]
+
+
+def _record(config: RunConfig, before: str, after: str) -> dict[str, Any]:
+    return json.loads(
+        json.dumps(
+            {
+                "inputs": {"before": {"path": before}, "after": {"path": after}},
+                "model": {"name": "s2-urban"},
+                "parameters": {**config.model_dump(mode="json"), "threshold": 0.52},
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ",".join(options) or "none")
+def test_the_command_is_read_as_the_options_it_was_made_of(options: dict[str, Any]) -> None:
+    config = check_options(options)
+    command = command_of(_record(config, "-a b.tif", "$(after).tif"), "there")
+    program, verb, *arguments = shlex.split(command)
+    assert (program, verb) == ("changedet", "run")
+    parsed = run_command.make_context("run", arguments).params
+    assert (parsed.pop("before"), parsed.pop("after"), parsed.pop("out")) == ("-a b.tif", "$(after).tif", Path("there"))
+    expected = config.model_copy(update={"threshold": 0.52, "model": config.model or "s2-urban"})
+    assert check_options(_given(parsed)) == expected
