@@ -27,7 +27,8 @@ def plan_within(
 ) -> ChipPlan:
     """Plan the chips of a raster so that the process stays below `max_memory` bytes.
 
-    The chip size follows from the option alone, not from what memory is free: a run is the same on every machine.
+    The chip size follows from the option alone, not from what memory is free: a run is the same on every machine. A
+    detector whose chips are fixed has them as they are, smaller only where the raster is.
 
     Args:
         height: rows of the raster.
@@ -44,8 +45,8 @@ def plan_within(
     halo = -(-halo // stride) * stride
     per_px = detector.bytes_per_px + _bytes_per_band(readers) * len(detector.bands)
     side = math.isqrt(max(0, int((max_memory - detector.base_bytes) / per_px)))
-    chip = min(_LARGEST_CHIP, side // stride * stride)
-    smallest = 2 * halo + stride
+    chip = min(detector.chip_px or _LARGEST_CHIP, side // stride * stride)
+    smallest = detector.chip_px or 2 * halo + stride
     whole = -(-max(height, width) // stride) * stride
     if chip < min(smallest, whole):
         needed = detector.base_bytes + per_px * min(smallest, whole) ** 2

@@ -51,6 +51,11 @@ class ChangeDetector(Protocol):
         ...
 
     @property
+    def chip_px(self) -> int | None:
+        """Side of a chip (px), a multiple of the stride, where `tiling` is "fixed_chip"; else None, any will do."""
+        ...
+
+    @property
     def base_bytes(self) -> int:
         """Resident memory of a whole run with it, less what grows with the chip: libraries, weights, caches."""
         ...
@@ -122,6 +127,11 @@ class NetworkDetector(ABC):
     def tiling(self) -> Literal["exact", "fixed_chip"]:
         """See `ChangeDetector`."""
         return self.card.tiling
+
+    @property
+    def chip_px(self) -> int | None:
+        """See `ChangeDetector`."""
+        return self.card.chip_px
 
     @property
     @abstractmethod

@@ -10,14 +10,19 @@ import torch
 from torch import Tensor
 
 from changedet.config import TrainConfig
+from changedet.errors import ModelError
 from changedet.learn.datasets import LabelledScene, open_dataset
+from changedet.learn.predict import chip_of
 from changedet.network.base import ChangeNetwork
 from changedet.network.card import Card
 from changedet.network.field import measure_halo, measure_memory, receptive_field
 from changedet.network.package import architecture_of
+from changedet.network.seam import fixed_halo, measure_seam
 
 # Side (px) of the cores with which the halo is measured, where the example is large enough.
 _CORE = 512
+# Below this side (px) what a chip takes is lost in what a process takes.
+_SMALLEST_MEASURED = 256
 _LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "rasterio")
 
 
@@ -45,6 +50,10 @@ def make_card(
     channels = len(plan.bands)
     before, after = _tensor(example.before), _tensor(example.after)
     arguments = {"in_channels": channels, **config.candidates[candidate].arguments}
+    tiling = _tiling(network, before, after, config.augment.crop_px)
+    chip = tiling.get("chip_px")
+    # Attention takes more memory a pixel the larger the image, so it is measured near the size that will be used.
+    memory_at = {} if chip is None else {"size": max(chip, _SMALLEST_MEASURED)}
     return Card(
         name=name,
         summary=plan.summary,
@@ -55,9 +64,7 @@ def make_card(
         resolution_m=config.resolution_m,
         threshold=figures["threshold"],
         stride=network.stride,
-        receptive_field_px=receptive_field(network, channels),
-        halo_px=measure_halo(network, before, after, core=_core(before, network.stride)),
-        tiling="exact",
+        **tiling,
         directional=network.directional,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         licence=config.licence,
@@ -68,10 +75,36 @@ def make_card(
         trained=datetime.now(UTC).date().isoformat(),
         seed=config.seed,
         command=command,
-        figures=figures,
-        memory_bytes_per_px=measure_memory(architecture_of(network), arguments),
+        figures={**figures, **_seam(network, before, after, chip)},
+        memory_bytes_per_px=measure_memory(architecture_of(network), arguments, **memory_at),
         versions={library: version(library) for library in _LIBRARIES},
     )
+
+
+def _tiling(network: ChangeNetwork, before: Tensor, after: Tensor, crop_px: int) -> dict[str, Any]:
+    """Measure how the network can be tiled: the fields of the card that say so.
+
+    Raises:
+        ModelError: the example is too small for a halo to be measured.
+    """
+    chip = chip_of(network, before.shape[1], crop_px)
+    if chip is not None:
+        halo = fixed_halo(chip, network.stride)
+        return {"tiling": "fixed_chip", "chip_px": chip, "halo_px": halo, "receptive_field_px": None}
+    halo = measure_halo(network, before, after, core=_core(before, network.stride))
+    return {"tiling": "exact", "halo_px": halo, "receptive_field_px": receptive_field(network, before.shape[1])}
+
+
+def _seam(network: ChangeNetwork, before: Tensor, after: Tensor, chip: int | None) -> dict[str, Any]:
+    """Return the figure of the seams between chips of a fixed size; none where chips are exact."""
+    if chip is None:
+        return {}
+    try:
+        halo = fixed_halo(chip, network.stride)
+        difference = measure_seam(network, before, after, chip=chip, halo=halo)
+    except ModelError as error:
+        return {"seam": {"not_measured": str(error)}}
+    return {"seam": {"mean_difference_in_probability": round(difference, 5)}}
 
 
 def _core(image: Tensor, stride: int) -> int:

@@ -26,6 +26,7 @@ from changedet.learn.datasets import LabelledScene, load_scene, open_dataset, re
 from changedet.learn.distance import calibrate_distance, distance_figures
 from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.log import draw_curves, read_log
+from changedet.learn.predict import chip_of
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
 from changedet.network.metric import SiameseMetric
@@ -132,8 +133,9 @@ def run_task(task: Task) -> str:
         return ""
     result: dict[str, Any] = {"model": task.model, "candidate": task.candidate, "fold": task.fold, "cities": {}}
     pooled = ProbabilityHistogram.empty()
+    chip = chip_of(network, len(bands), task.config.augment.crop_px)
     for name in task.held_out:
-        histogram = evaluate_scene(network, cities[name], _chip_of(network, task.config))
+        histogram = evaluate_scene(network, cities[name], chip)
         pooled = pooled + histogram
         result["cities"][name] = histogram.as_json()
     threshold = pooled.best_threshold() if task.held_out else 0.5
@@ -141,11 +143,6 @@ def run_task(task: Task) -> str:
     _write_json(task.folder / "result.json", result)
     scored = f": F1 {pooled.counts(0.5).f1:.3f} at threshold 0.5" if task.held_out else ""
     return f"{task.model} · {task.candidate} · {'all cities' if task.fold is None else f'fold {task.fold}'}{scored}"
-
-
-def _chip_of(network: ChangeNetwork, config: TrainConfig) -> int | None:
-    """Return the chip to score a network by: the one it learned from, if its answer depends on it."""
-    return config.augment.crop_px if network.tiling == "fixed_chip" else None
 
 
 def train_task(task: Task, cities: Mapping[str, LabelledScene]) -> ChangeNetwork:

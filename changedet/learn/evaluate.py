@@ -7,24 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from changedet.config import EvaluateConfig
 from changedet.detect.choose import bands_for
 from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ConfigError
-from changedet.grid import plan_chips
 from changedet.grid.quantise import quantise
 from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 from changedet.learn.curves import PrecisionRecall, Reliability
 from changedet.learn.datasets import LabelledDataset, LabelledScene, refuse_overlap
 from changedet.learn.objects import ObjectCounts
+from changedet.learn.predict import predict_logits
 from changedet.learn.score import SceneScore, score_scene
-from changedet.network.base import ChangeNetwork, pad_to_stride
+from changedet.network.base import ChangeNetwork
 from changedet.network.card import Card
-from changedet.network.normalise import LogReflectance
 from changedet.network.package import ChangeModel, load_model
 
 Report = Callable[[str], None]
@@ -235,34 +232,13 @@ def _far_off(card: Card, dataset: LabelledDataset) -> list[str]:
     return [f"pixels of {worst:.3g} m, where {card.name} learned from {card.resolution_m:g} m: expect poorer figures"]
 
 
-def evaluate_scene(network: ChangeNetwork, scene: LabelledScene, chip: int | None = None) -> ProbabilityHistogram:
+def evaluate_scene(network: ChangeNetwork, scene: LabelledScene, chip_px: int | None = None) -> ProbabilityHistogram:
     """Return the histogram of one scene in memory, from the bytes that a run would store.
 
     Args:
         network: in eval mode, on the CPU.
         scene: with its truth.
-        chip: side (px) of the chips to go through it in, a quarter of which is halo; for networks whose answer depends
-            on the chip. None takes all of it in one pass.
+        chip_px: see `changedet.learn.predict`.
     """
-    with torch.inference_mode():
-        before, after = (LogReflectance()(_tensor(image)) for image in (scene.before, scene.after))
-        logits = network(before, after) if chip is None else _by_chips(network, before, after, chip)
-        probability = logits.float().sigmoid()[0, 0].numpy()
+    probability = predict_logits(network, scene, chip_px).sigmoid()[0].numpy()
     return ProbabilityHistogram.of(quantise(probability, scene.valid), scene.changed, scene.valid)
-
-
-def _by_chips(network: ChangeNetwork, before: Tensor, after: Tensor, chip: int) -> Tensor:
-    stride, (height, width) = network.stride, before.shape[-2:]
-    side, halo = max(chip // stride, 1) * stride, chip // 4 // stride * stride
-    before, after = pad_to_stride(before, stride), pad_to_stride(after, stride)
-    logits = before.new_empty(1, 1, height, width)
-    for window in plan_chips(height, width, chip=side, halo=halo, stride=stride).chips:
-        kept = window.core.relative_to(window.read).slices
-        rows, cols = window.read.slices
-        read = network(before[..., rows, cols], after[..., rows, cols])
-        logits[..., *window.core.slices] = read[..., *kept]
-    return logits
-
-
-def _tensor(image: object) -> Tensor:
-    return torch.as_tensor(image, dtype=torch.float32)[None]

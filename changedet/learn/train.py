@@ -24,6 +24,7 @@ from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets.scene import LabelledScene, TrainingScene
 from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.log import TrainingLog
+from changedet.learn.predict import chip_of
 from changedet.learn.sample import Batch, ChipSampler
 from changedet.network.base import ChangeNetwork
 from changedet.network.losses import ChangeLoss, chip_losses
@@ -86,6 +87,7 @@ class _Training:
         self.layout = torch.channels_last if self.half else torch.contiguous_format
         torch.manual_seed(config.seed)
         network = build_network(candidate.architecture, {"in_channels": len(bands), **candidate.arguments})
+        self.chip = chip_of(network, len(bands), config.augment.crop_px) if config.early_stop else None
         self.network = network.to(self.device).to(memory_format=self.layout)
         self.shared = parallel.share_gradients(self.network, self.device)
         self.normalise = LogReflectance()
@@ -182,7 +184,8 @@ class _Training:
 
     def _validate(self) -> float:
         network = _on_cpu(self.state.average.module)
-        pooled = sum((evaluate_scene(network, s) for s in self.validation), start=ProbabilityHistogram.empty())
+        scores = (evaluate_scene(network, scene, self.chip) for scene in self.validation)
+        pooled = sum(scores, start=ProbabilityHistogram.empty())
         f1 = pooled.counts(pooled.best_threshold()).f1
         self.state.best.update(f1, self.state.average.module)
         return f1

@@ -126,7 +126,8 @@ class Card(BaseModel):
         stride: px; chips begin at its multiples.
         receptive_field_px: how far (px) an output pixel sees beyond the stride cell it lies in, so a halo at least as
             wide is exact; None where that has no bound.
-        halo_px: smallest halo (px) that leaves the 8-bit map unchanged but for one pixel in 10,000, measured.
+        halo_px: smallest halo (px) that leaves the 8-bit map unchanged but for one pixel in 10,000, measured; with
+            fixed chips a quarter of the chip, and the seams that it leaves are among the figures.
         tiling: "exact": with a halo as wide as the field, chips give the whole's answer; "fixed_chip": the answer
             depends on the chip, whose size belongs to the model.
         chip_px: side of that chip; None where tiling is exact.

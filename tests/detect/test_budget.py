@@ -29,6 +29,7 @@ class Hungry:
     halo: int = 64
     field: int = 106
     tiling: Any = "exact"
+    chip_px: int | None = None
     base_bytes: int = 1_000_000_000
     bytes_per_px: float = 800.0
 
@@ -65,6 +66,18 @@ def test_the_block_cache_holds_what_lies_under_a_chip() -> None:
 
 def test_the_halo_is_rounded_up_to_the_stride() -> None:
     assert _plan(halo=50).halo == 64
+
+
+def test_chips_that_belong_to_a_model_have_their_size_whatever_the_memory() -> None:
+    fixed = Hungry(tiling="fixed_chip", chip_px=96)
+    for max_memory in (2 * 10**9, 64 * 10**9):
+        plan = plan_within(500, 400, fixed, halo=16, max_memory=max_memory)
+        assert {(chip.read.height, chip.read.width) for chip in plan.chips} == {(96, 96)}
+        assert plan.halo == 16
+    small = plan_within(500, 40, fixed, halo=16, max_memory=2 * 10**9)
+    assert {(chip.read.height, chip.read.width) for chip in small.chips} == {(96, 48)}
+    with pytest.raises(ConfigError, match="too little for a chip"):
+        plan_within(500, 400, Hungry(tiling="fixed_chip", chip_px=1024), halo=16, max_memory=1_100_000_000)
 
 
 def test_a_halo_of_none_is_none() -> None:

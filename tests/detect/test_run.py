@@ -237,6 +237,15 @@ def test_an_exact_halo_is_refused_where_the_answer_depends_on_the_chip(
     assert not (tmp_path / "out").exists()
 
 
+def test_chips_that_belong_to_the_model_have_its_size(corner: tuple[Path, Path], tmp_path: Path) -> None:
+    fixed = tiny_model(
+        tmp_path / "fixed.safetensors", tiling="fixed_chip", chip_px=48, halo_px=16, receptive_field_px=None
+    )
+    chips = run(*corner, tmp_path / "out", model=str(fixed)).record["chips"]
+    # Cores of 16 px, but for those at the ends of 96 x 80 px.
+    assert (chips["chip_height"], chips["chip_width"], chips["halo"], chips["chips"]) == (48, 48, 16, 4 * 3)
+
+
 def test_gdal_keeps_little_in_memory_while_a_run_lasts(corner: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
     before, seen = get_gdal_config("GDAL_CACHEMAX"), set()
     run(*corner, tmp_path / "out", model=str(model), progress=lambda *_: seen.add(get_gdal_config("GDAL_CACHEMAX")))

@@ -63,6 +63,7 @@ class KernelDetector:
     bands: tuple[str, ...] = ("B04", "B08")
     classes: int = 1
     tiling: str = "exact"
+    chip_px: int | None = None
     halo: int = 1
     field: int = 1
     base_bytes: int = 0

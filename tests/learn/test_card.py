@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from changedet.learn.card import _core
+from changedet.learn.card import _core, _seam, _tiling
+from changedet.network.fc_siam import FCSiamDiff
+from changedet.network.tinycd import TinyCD
 
 
 @pytest.mark.parametrize(
@@ -18,3 +20,22 @@ from changedet.learn.card import _core
 def test_the_core_leaves_room_for_a_halo(height: int, width: int, stride: int, core: int) -> None:
     """A core of 512 px where the image allows it, else half the image, always whole strides."""
     assert _core(torch.empty(1, 1, height, width), stride) == core
+
+
+def test_a_network_that_sees_the_whole_chip_gets_the_crop_as_chip_and_its_seam_told() -> None:
+    network = TinyCD(2).eval()
+    before, after = torch.rand(2, 1, 2, 160, 160)
+    tiling = _tiling(network, before, after, 96)
+    assert tiling == {"tiling": "fixed_chip", "chip_px": 96, "halo_px": 16, "receptive_field_px": None}
+    seam = _seam(network, before, after, 96)["seam"]["mean_difference_in_probability"]
+    assert 0 < seam < 0.5
+    small = _seam(network, before[..., :96, :96], after[..., :96, :96], 96)
+    assert "images larger than" in small["seam"]["not_measured"]
+
+
+def test_a_network_of_bounded_field_is_exact_and_has_no_seam() -> None:
+    network = FCSiamDiff(2, width=2).eval()
+    before, after = torch.rand(2, 1, 2, 160, 160)
+    tiling = _tiling(network, before, after, 96)
+    assert (tiling["tiling"], tiling["receptive_field_px"]) == ("exact", 106)
+    assert _seam(network, before, after, None) == {}
