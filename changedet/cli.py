@@ -145,6 +145,8 @@ def _reading_options(command: Any) -> Any:
 @click.option("--free-only", is_flag=True, help="Refuse models that are not free for commercial use.")
 @click.option("--overwrite", is_flag=True, help="Replace the results in the output folder.")
 @click.option("--report/--no-report", default=None, help="Write report.html too, or not. Default: yes.")
+@click.option("--reuse", is_flag=True, help="Take probabilities over from the run in the output folder, if they agree.")
+@click.option("--reuse-from", metavar="FOLDER", help="Likewise, from the run in another folder.")
 @click.option("--co", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
 @_reading_options
 @click.pass_context

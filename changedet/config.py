@@ -99,6 +99,9 @@ class RunConfig(PolygonConfig):
         resampling: kernel where a scene has to be warped.
         dates: of the scenes, ISO, in their order.
         overwrite: replace what an earlier run left in the output folder.
+        reuse: where the output folder holds a run that differs only in what comes after the network, take its
+            probabilities over and replace its results.
+        reuse_from: likewise, of the run in this folder, which must be such a one.
         co: creation options of the two COGs.
         report: write report.html too.
     """
@@ -127,6 +130,8 @@ class RunConfig(PolygonConfig):
     resampling: Resampling = "bilinear"
     dates: tuple[str, ...] | None = None
     overwrite: bool = False
+    reuse: bool = False
+    reuse_from: str | None = None
     co: dict[str, str] = Field(default_factory=dict)
     report: bool = True
 

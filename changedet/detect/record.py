@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,43 @@ _LIBRARIES = ("changedet", "rasterio", "geopandas", "shapely", "pyproj", "numpy"
 
 
 def make_record(
+    begun: dict[str, Any],
     *,
     started: datetime,
+    findings: Findings,
+    threshold: float,
+    warnings: list[str],
+    reused: Path | None,
+) -> dict[str, Any]:
+    """Return the content of run.json; everything that may differ between two equal runs is in the block `times`.
+
+    Args:
+        begun: what `begin_record` gave.
+        started: when the run began.
+        findings: what was traced.
+        threshold: of the mask.
+        warnings: what the user should know.
+        reused: folder of the run whose probabilities were taken over, None where the network computed them.
+    """
+    seconds = (datetime.now(UTC) - started).total_seconds()
+    return {
+        **begun,
+        "parameters": {**begun["parameters"], "threshold": threshold},
+        "areas": areas(findings),
+        "largest": largest(findings),
+        "warnings": warnings,
+        "times": {"started": started.isoformat(), "seconds": seconds, "reused": reused and str(reused)},
+    }
+
+
+def begin_record(
     scenes: tuple[Scene, Scene],
     config: RunConfig,
     preparation: Preparation,
     plan: ChipPlan,
     detector: NetworkDetector,
-    findings: Findings,
-    threshold: float,
-    warnings: list[str],
 ) -> dict[str, Any]:
-    """Return the content of run.json; everything that may differ between two equal runs is in the block `times`."""
+    """Return the part of run.json that is known before the first chip, and that the probabilities follow from."""
     card = detector.card
     return {
         "inputs": {role: fingerprint(scene.path) for role, scene in zip(("before", "after"), scenes, strict=True)},
@@ -46,18 +72,14 @@ def make_record(
             "licence": card.licence,
             "commercial_use": card.commercial_use,
         },
-        "parameters": {**config.model_dump(mode="json"), "threshold": threshold},
+        "parameters": config.model_dump(mode="json"),
         "backend": detector.backend,
         "device": detector.device,
         "precision": detector.precision,
         "pair": preparation.report.as_json(),
         "preparation": preparation.as_json(),
         "chips": plan.lattice(),
-        "areas": areas(findings),
-        "largest": largest(findings),
-        "warnings": warnings,
         "versions": _versions(detector),
-        "times": {"started": started.isoformat(), "seconds": (datetime.now(UTC) - started).total_seconds()},
     }
 
 

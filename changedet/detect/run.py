@@ -22,7 +22,8 @@ from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
 from changedet.detect.choose import bands_for, check_resolution, choose_model, told_missing
 from changedet.detect.detector import NetworkDetector
 from changedet.detect.prepare import Preparation, prepare
-from changedet.detect.record import make_record
+from changedet.detect.record import begin_record, make_record
+from changedet.detect.reuse import causes_of, earlier_run, restore
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.errors import ConfigError
@@ -94,7 +95,7 @@ def run(
     """
     config = check_options(options)
     started = datetime.now(UTC)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Staging(out, config.overwrite) as staging:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Staging(out, config.overwrite or config.reuse) as staging:
         scenes = open_scenes(before, after, config)
         model = choose_model(scenes, config)
         detector = open_detector(model, bands_for(read_card(model), scenes), config)
@@ -105,27 +106,29 @@ def run(
             notes = check_resolution(raw, detector.card, config), told_missing(detector.card, detector.bands)
             preparation = prepare(raw, coregister=config.coregister, normalize=config.normalize)
             plan = _plan(raw, detector, config)
+            begun = begin_record(scenes, config, preparation, plan, detector)
+            earlier = earlier_run(out, config, causes_of(begun))
             with (
                 _corrected(raw, preparation, config.readers) as (pair, *more),
                 RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, tags=tags)) as sink,
                 rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(detector.bands))),
             ):
-                stitch(pair, detector, plan, sink, progress, more=more)
+                if earlier is not None:
+                    restore(earlier, sink)
+                else:
+                    stitch(pair, detector, plan, sink, progress, more=more)
         detector.release()
         write_mask(staging.path("stored.tif"), staging.path("changed.tif"), threshold, tags=tags)
         with Spool(staging.path("layers")) as spool:
             findings = _vectorize(staging, spool, tags, config)
         _write(staging, spool.layers(), config, progress)
         record = make_record(
+            begun,
             started=started,
-            scenes=scenes,
-            config=config,
-            preparation=preparation,
-            plan=plan,
-            detector=detector,
             findings=findings,
             threshold=threshold,
             warnings=_warnings(notes, preparation, config),
+            reused=earlier,
         )
         write_run_json(staging.path("run.json"), record)
         _report(staging, scenes, config, progress)

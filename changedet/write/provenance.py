@@ -103,9 +103,15 @@ def write_run_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> N
     Raises:
         TypeError: a value is none of these.
     """
-    plain = _plain(record)
-    content = {name: plain[name] for name in sorted(plain, key=lambda name: (name == "times", name))}
+    told = plain(record)
+    content = {name: told[name] for name in sorted(told, key=lambda name: (name == "times", name))}
     Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record as run.json has it once it is read again; see `write_run_json`."""
+    told: dict[str, Any] = _plain(record)
+    return told
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,119 @@
+"""Runs that take the probabilities of an earlier one over."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from changedet.detect.run import RunResult, run
+from changedet.errors import ConfigError, OutputExistsError
+from tests.pairs import crop_sample, tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def corner(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return crop_sample(tmp_path_factory.mktemp("corner"))
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Says how often the network was asked."""
+    asked: list[str] = []
+    real = run.__globals__["stitch"]
+    monkeypatch.setitem(run.__globals__, "stitch", lambda *a, **k: (asked.append("asked"), real(*a, **k)))
+    return asked
+
+
+def _bytes(result: RunResult) -> dict[str, bytes]:
+    return {name: result.path(name).read_bytes() for name in ("probability.tif", "mask.tif")}
+
+
+@pytest.mark.parametrize("how", ["reuse", "reuse_from"])
+def test_a_reused_run_leaves_what_a_new_one_would(
+    how: str, corner: tuple[Path, Path], model: str, tmp_path: Path, network: list[str]
+) -> None:
+    changes: dict[str, Any] = {"threshold": 0.49, "min_area": 150.0, "connectivity": 4}
+    expected = run(*corner, tmp_path / "new", model=model, **changes)
+    first = run(*corner, tmp_path / "out", model=model)
+    out, more = (first.out, {"reuse": True}) if how == "reuse" else (tmp_path / "b", {"reuse_from": str(first.out)})
+    del network[:]
+    again = run(*corner, out, model=model, **changes, **more)
+    assert network == []
+    assert _bytes(again) == _bytes(expected)
+    assert again.changes.drop(columns="geometry").equals(expected.changes.drop(columns="geometry"))
+    options = ("reuse", "reuse_from")
+    records = [json.loads((folder / "run.json").read_text()) for folder in (again.out, expected.out)]
+    assert records[0]["times"]["reused"] == str(first.out)
+    for record in records:
+        record.pop("times")
+        record["parameters"] = {name: v for name, v in record["parameters"].items() if name not in options}
+    assert records[0] == records[1]
+
+
+def test_the_first_run_has_nothing_to_reuse(
+    corner: tuple[Path, Path], model: str, tmp_path: Path, network: list[str]
+) -> None:
+    result = run(*corner, tmp_path / "out", model=model, reuse=True)
+    assert (network, result.record["times"]["reused"]) == (["asked"], None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"halo": 32}, r"another parameters \(halo\)"),
+        ({"precision": "float32"}, r"another parameters \(precision\)"),
+        ({"bounds": (504400.0, 5596000.0, 504900.0, 5596400.0)}, "another parameters"),
+    ],
+)
+def test_a_run_that_differs_in_more_is_refused_and_computed_anew_only_where_asked(
+    changes: dict[str, Any], reason: str, corner: tuple[Path, Path], model: str, tmp_path: Path, network: list[str]
+) -> None:
+    first = run(*corner, tmp_path / "out", model=model)
+    if "bounds" in changes:
+        box = first.changes.total_bounds
+        changes = {"bounds": tuple(box)}
+    before = _bytes(first)
+    with pytest.raises(OutputExistsError, match=rf"cannot be reused: {reason}[\s\S]*--overwrite"):
+        run(*corner, first.out, model=model, reuse=True, **changes)
+    assert _bytes(first) == before
+    with pytest.raises(ConfigError, match=rf"cannot be reused: {reason}"):
+        run(*corner, tmp_path / "other", model=model, reuse_from=str(first.out), **changes)
+    del network[:]
+    run(*corner, first.out, model=model, reuse=True, overwrite=True, **changes)
+    assert network == ["asked"]
+
+
+def test_inputs_that_changed_are_noticed(corner: tuple[Path, Path], model: str, tmp_path: Path) -> None:
+    first = run(*corner, tmp_path / "out", model=model)
+    time = corner[1].stat().st_mtime
+    os.utime(corner[1], (time + 5, time + 5))
+    with pytest.raises(OutputExistsError, match=r"another inputs \(after\)"):
+        run(*corner, first.out, model=model, reuse=True)
+
+
+@pytest.mark.parametrize(("name", "content"), [("run.json", None), ("probability.tif", None), ("run.json", "{}")])
+def test_a_folder_that_is_no_whole_run_is_refused(
+    name: str, content: str | None, corner: tuple[Path, Path], model: str, tmp_path: Path
+) -> None:
+    first = run(*corner, tmp_path / "out", model=model)
+    first.path(name).unlink() if content is None else first.path(name).write_text(content)
+    with pytest.raises(OutputExistsError, match=f"no {name}" if content is None else f"{name} cannot be read"):
+        run(*corner, first.out, model=model, reuse=True)
+
+
+def test_a_damaged_probability_is_refused_and_the_folder_left_as_it_was(
+    corner: tuple[Path, Path], model: str, tmp_path: Path
+) -> None:
+    first = run(*corner, tmp_path / "out", model=model)
+    content = first.path("probability.tif").read_bytes()
+    first.path("probability.tif").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ConfigError, match=r"probability\.tif cannot be reused"):
+        run(*corner, first.out, model=model, reuse=True)
+    assert {entry.name for entry in first.out.iterdir()} >= {"run.json", "mask.tif", "changes.gpkg"}
