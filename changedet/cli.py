@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -148,6 +149,13 @@ def _reading_options(command: Any) -> Any:
 @click.option("--reuse", is_flag=True, help="Take probabilities over from the run in the output folder, if they agree.")
 @click.option("--reuse-from", metavar="FOLDER", help="Likewise, from the run in another folder.")
 @click.option("--co", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
+@click.option(
+    "--vector",
+    multiple=True,
+    metavar="FORMAT|PATH|URL",
+    help="Polygons there too: geoparquet, flatgeobuf, geojson, a path with their suffix, or postgresql://…",
+)
+@click.option("--append", is_flag=True, help="Add to what is at the paths and URLs of --vector.")
 @_reading_options
 @click.pass_context
 def run(ctx: Context, /, before: str, after: str, out: Path, **options: Any) -> None:
@@ -289,11 +297,19 @@ def report(out: Path) -> None:
 @cli.command()
 @click.argument("mask")
 @click.option("--probability", help="probability.tif of the same run, for the columns of probability.")
-@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="GeoPackage to write.")
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    required=True,
+    metavar="PATH|URL",
+    help="File to write, *.gpkg, *.parquet, *.fgb or *.geojson, or postgresql://…",
+)
 @click.option("--min-area", type=float, default=0.0, show_default=True, help="Leave out polygons below this many m².")
 @click.option("--connectivity", type=click.Choice([4, 8]), default=8, show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
-def vectorize(mask: str, probability: str | None, out: Path, overwrite: bool, **options: Any) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--append", is_flag=True, help="Add to what is there, but no polygon twice.")
+def vectorize(mask: str, probability: str | None, out: str, overwrite: bool, append: bool, **options: Any) -> None:
     r"""Turn MASK.tif into polygons.
 
     \b
@@ -301,17 +317,16 @@ def vectorize(mask: str, probability: str | None, out: Path, overwrite: bool, **
     """
     from changedet.config import PolygonConfig, checked
     from changedet.vectorize import vectorize as vectorize_mask
-    from changedet.write.geopackage import write_geopackage
     from changedet.write.layers import Spool
-    from changedet.write.staging import atomic_path
+    from changedet.write.targets import check_target, target_of, write_target
 
-    if out.suffix.lower() != ".gpkg":
-        raise ConfigError(f"output {out}", expected="a GeoPackage, *.gpkg")
-    with atomic_path(out, overwrite=overwrite) as path:
-        with Spool(path.parent / "layers") as spool:
-            found = vectorize_mask(mask, probability, sink=spool, config=checked(PolygonConfig, _given(options)))
-        write_geopackage(path, spool.layers())
-    _OUT.print(f"{found.polygons} changes written to {escape(str(out))}")
+    config, target = checked(PolygonConfig, _given(options)), target_of(out)
+    check_target(target, append=append, overwrite=overwrite)
+    with TemporaryDirectory(prefix="changedet-") as folder:
+        with Spool(Path(folder)) as spool:
+            vectorize_mask(mask, probability, sink=spool, config=config)
+        written = write_target(target, spool.layers(), append=append, overwrite=overwrite)
+    _OUT.print(f"{written} changes written to {escape(str(target))}")
 
 
 @cli.group(invoke_without_command=True)

@@ -104,6 +104,8 @@ class RunConfig(PolygonConfig):
         reuse_from: likewise, of the run in this folder, which must be such a one.
         co: creation options of the two COGs.
         report: write report.html too.
+        vector: more places for the polygons: a format, a path with a suffix, or a PostGIS URL.
+        append: add to what is at those places.
     """
 
     model: str | None = None
@@ -134,6 +136,8 @@ class RunConfig(PolygonConfig):
     reuse_from: str | None = None
     co: dict[str, str] = Field(default_factory=dict)
     report: bool = True
+    vector: tuple[str, ...] = ()
+    append: bool = False
 
 
 class RunStep(RunConfig):

@@ -16,7 +16,7 @@ from changedet.detect.prepare import Preparation
 from changedet.grid import ChipPlan
 from changedet.read.scene import Scene
 from changedet.vectorize import Findings
-from changedet.write.provenance import fingerprint
+from changedet.write.provenance import fingerprint, redact
 
 _LIBRARIES = ("changedet", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
 
@@ -72,7 +72,7 @@ def begin_record(
             "licence": card.licence,
             "commercial_use": card.commercial_use,
         },
-        "parameters": config.model_dump(mode="json"),
+        "parameters": {**config.model_dump(mode="json"), "vector": [*map(redact, config.vector)]},
         "backend": detector.backend,
         "device": detector.device,
         "precision": detector.precision,

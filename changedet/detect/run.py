@@ -32,12 +32,12 @@ from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair
 from changedet.read.scene import Scene
 from changedet.report import Inputs, write_report
-from changedet.vectorize import Findings, Labels, vectorize
-from changedet.write.geopackage import write_geopackage
-from changedet.write.layers import Layer, Spool
+from changedet.vectorize import vectorize
+from changedet.write.layers import Layer, Spool, stored_layers
 from changedet.write.provenance import write_run_json
 from changedet.write.raster import RasterSink, probability_layout, to_cog, write_mask
 from changedet.write.staging import Staging
+from changedet.write.targets import FORMATS, Target, check_target, file_name, target_of, write_file, write_target
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -87,13 +87,15 @@ def run(
         **options: see `changedet.config.RunConfig`.
 
     Raises:
-        ChangeDetError: one of its children, see `changedet.errors`; nothing is left in `out` then.
+        ChangeDetError: one of its children, see `changedet.errors`; nothing is left in `out` then, unless all that
+            failed was to write the polygons elsewhere too.
 
     Example:
         >>> result = run("sample_data/before.tif", "sample_data/after.tif", "out")  # doctest: +SKIP
         >>> result.changes.area_m2.sum()  # doctest: +SKIP
     """
     config = check_options(options)
+    targets = _targets(config)
     started = datetime.now(UTC)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Staging(out, config.overwrite or config.reuse) as staging:
         scenes = open_scenes(before, after, config)
@@ -120,7 +122,7 @@ def run(
         detector.release()
         write_mask(staging.path("stored.tif"), staging.path("changed.tif"), threshold, tags=tags)
         with Spool(staging.path("layers")) as spool:
-            findings = _vectorize(staging, spool, tags, config)
+            findings = vectorize(staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config)
         _write(staging, spool.layers(), config, progress)
         record = make_record(
             begun,
@@ -132,9 +134,35 @@ def run(
         )
         write_run_json(staging.path("run.json"), record)
         _report(staging, scenes, config, progress)
-        for name in (*_RESULTS, *(["report.html"] if config.report else [])):
+        for name in (*_RESULTS, *_extra_files(config), *(["report.html"] if config.report else [])):
             staging.publish(name)
-    return RunResult(Path(out), record)
+    result = RunResult(Path(out), record)
+    _deliver(result, targets, config)
+    return result
+
+
+def _targets(config: RunConfig) -> list[Target]:
+    """Return where else the polygons go, checked before the work."""
+    targets = [target_of(text) for text in config.vector if text not in FORMATS]
+    for target in targets:
+        check_target(target, append=config.append, overwrite=config.overwrite)
+    return targets
+
+
+def _extra_files(config: RunConfig) -> dict[str, str]:
+    """Return name → format of the files of polygons that lie beside changes.gpkg."""
+    return {file_name(kind): kind for kind in config.vector if kind in FORMATS and kind != "geopackage"}
+
+
+def _deliver(result: RunResult, targets: list[Target], config: RunConfig) -> None:
+    """Write the polygons elsewhere, from the results that are safe by now, whatever becomes of a database."""
+    for target in targets:
+        write_target(
+            target,
+            stored_layers(result.path("changes.gpkg")),
+            append=config.append,
+            overwrite=config.overwrite and not config.append,
+        )
 
 
 def _plan(pair: RasterPair, detector: NetworkDetector, config: RunConfig) -> ChipPlan:
@@ -162,11 +190,6 @@ def _tags(scenes: tuple[Scene, Scene], detector: NetworkDetector, threshold: flo
     return {"MODEL": detector.card.name, "MODEL_SHA256": detector.digest, "THRESHOLD": f"{threshold:.6g}", **known}
 
 
-def _vectorize(staging: Staging, sink: Spool, tags: dict[str, str], config: RunConfig) -> Findings:
-    labels = Labels(tags.get("DATE_BEFORE"), tags.get("DATE_AFTER"), tags["MODEL"], float(tags["THRESHOLD"]))
-    return vectorize(staging.path("changed.tif"), staging.path("stored.tif"), sink=sink, config=config, labels=labels)
-
-
 def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progress: Progress) -> None:
     progress("write", 0, 3)
     to_cog(
@@ -180,7 +203,8 @@ def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progre
         staging.path("changed.tif"), staging.path("mask.tif"), overview_resampling="nearest", creation_options=config.co
     )
     progress("write", 2, 3)
-    write_geopackage(staging.path("changes.gpkg"), layers)
+    for name, kind in {"changes.gpkg": "geopackage", **_extra_files(config)}.items():
+        write_file(kind, staging.path(name), layers)
     progress("write", 3, 3)
 
 

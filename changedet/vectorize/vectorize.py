@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -51,6 +51,16 @@ class Labels:
     model: str | None = None
     threshold: float | None = None
 
+    @classmethod
+    def of_tags(cls, tags: Mapping[str, str]) -> Labels:
+        """Return what a mask of ours says of itself."""
+        threshold = tags.get("THRESHOLD")
+        try:
+            number = None if threshold is None else float(threshold)
+        except ValueError:
+            number = None  # somebody else's tag
+        return cls(tags.get("DATE_BEFORE"), tags.get("DATE_AFTER"), tags.get("MODEL"), number)
+
 
 @dataclass
 class Findings:
@@ -98,7 +108,7 @@ def vectorize(
             a class. Without it the columns of probability are null.
         sink: where the rows go.
         config: which polygons, and their shape.
-        labels: what every row says of the run.
+        labels: what every row says of the run; None takes the tags of the mask.
 
     Raises:
         NotFoundError: a file does not exist.
@@ -108,7 +118,7 @@ def vectorize(
     with ExitStack() as stack:
         mask = stack.enter_context(opened(mask_path))
         probability = None if probability_path is None else stack.enter_context(opened(probability_path))
-        job = _Job.checked(mask, probability, config or PolygonConfig(), labels or Labels())
+        job = _Job.checked(mask, probability, config or PolygonConfig(), labels or Labels.of_tags(mask.tags()))
         return _streamed(job, sink)
 
 

@@ -15,6 +15,8 @@ from changedet.write.ogr import told_as_output_error, write_ogr
 from changedet.write.style import changes_style, footprint_style, unknown_style
 
 _GEOMETRY = "geom"
+# Nothing of a newer version is needed, and GDAL 3.6 and the QGIS of its time warn of those.
+_VERSION = {"VERSION": "1.2"}
 # The format wants a time of last change. With a fixed one the same layers are the same bytes; times are in run.json.
 _CHANGED = "1970-01-01T00:00:00.000Z"
 
@@ -51,7 +53,7 @@ def write_geopackage(path: str | os.PathLike[str], layers: Mapping[str, Layer]) 
     """
     with told_as_output_error(path), _fixed_time():
         for layer in layers.values():
-            write_ogr(path, layer, driver="GPKG", options={"GEOMETRY_NAME": _GEOMETRY})
+            write_ogr(path, layer, driver="GPKG", options={"GEOMETRY_NAME": _GEOMETRY}, dataset_options=_VERSION)
         _add_styles(path, {name: _style(layer) for name, layer in layers.items()})
         _check_rows(path, {name: layer.rows for name, layer in layers.items()})
 

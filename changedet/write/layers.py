@@ -120,8 +120,8 @@ def _stream_of_file(path: Path) -> Iterator[Any]:
         yield reader
 
 
-def stored_layer(path: Path, name: str) -> Layer:
-    """Return a layer of a file that GDAL reads.
+def stored_layer(path: Path, name: str | None) -> Layer:
+    """Return a layer of a file that GDAL reads, its only one where `name` is None.
 
     Raises:
         pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError: it is not there.
@@ -131,7 +131,7 @@ def stored_layer(path: Path, name: str) -> Layer:
         schema = reader.schema
     # Which columns hold nulls would take reading them all; that every one may is safe.
     return Layer(
-        name,
+        str(info["layer_name"]),
         pyproj.CRS(info["crs"]),
         schema,
         int(info["features"]),
@@ -140,9 +140,16 @@ def stored_layer(path: Path, name: str) -> Layer:
     )
 
 
+def stored_layers(path: Path) -> dict[str, Layer]:
+    """Return the layers of a GeoPackage that we made."""
+    return {name: stored_layer(path, name) for name in ("changes", "footprint", "unknown")}
+
+
 @contextmanager
-def _stream_of_layer(path: Path, name: str) -> Iterator[Any]:
-    with pyogrio.open_arrow(path, layer=name, use_pyarrow=True) as (about, reader):
+def _stream_of_layer(path: Path, name: str | None) -> Iterator[Any]:
+    # GeoJSON has no types: what looks like a date would come as a time, and go out as another text.
+    options = {"DATE_AS_STRING": "YES"} if path.suffix in (".geojson", ".json") else {}
+    with pyogrio.open_arrow(path, layer=name, use_pyarrow=True, **options) as (about, reader):
         geometry = about["geometry_name"] or "wkb_geometry"
         names = [GEOMETRY if column == geometry else column for column in reader.schema.names]
         schema = pa.schema([pa.field(n, field.type) for n, field in zip(names, reader.schema, strict=True)])

@@ -23,6 +23,7 @@ def write_ogr(
     *,
     driver: str,
     options: Mapping[str, str] | None = None,
+    dataset_options: Mapping[str, str] | None = None,
     append: bool = False,
 ) -> None:
     """Write a layer in one go, as some formats index at the end what they were given.
@@ -32,6 +33,7 @@ def write_ogr(
         layer: the rows.
         driver: GDAL's name of the format.
         options: of GDAL's layer creation.
+        dataset_options: of the file's creation; those of the first layer count.
         append: add the rows to the layer of that name.
 
     Raises:
@@ -48,6 +50,7 @@ def write_ogr(
             crs=layer.crs.to_wkt(),
             append=append,
             layer_options=dict(options or {}),
+            dataset_options=dict(dataset_options or {}),
         )
 
 

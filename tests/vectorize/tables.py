@@ -32,7 +32,7 @@ class Tables:
 def tables(mask: Path, probability: Path | None = None, **options: Any) -> SimpleNamespace:
     """Return the layers of a mask, and what they come to."""
     sink = Tables()
-    labels = Labels(**{name: value for name, value in options.items() if name in _LABELS})
+    labels = Labels(**said) if (said := {n: value for n, value in options.items() if n in _LABELS}) else None
     config = checked(PolygonConfig, {name: value for name, value in options.items() if name not in _LABELS})
     findings = vectorize(mask, probability, sink=sink, config=config, labels=labels)
     return SimpleNamespace(findings=findings, **{layer: sink.joined(layer) for layer in sink.batches})

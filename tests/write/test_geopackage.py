@@ -32,8 +32,17 @@ def layers(changes=3, unknown=2, *, probability=0.7, crs="EPSG:32633"):
     }
     return {
         "changes": gpd.GeoDataFrame(columns, geometry=squares(changes), crs=crs),
-        "footprint": gpd.GeoDataFrame({"area_m2": [5e4]}, geometry=squares(1, 500), crs=crs),
-        "unknown": gpd.GeoDataFrame({"area_m2": np.full(unknown, 7.0)}, geometry=squares(unknown), crs=crs),
+        "footprint": gpd.GeoDataFrame(
+            {"id": pd.array(["f"], dtype="string"), "area_m2": [5e4]}, geometry=squares(1, 500), crs=crs
+        ),
+        "unknown": gpd.GeoDataFrame(
+            {
+                "id": pd.array([f"u{index}" for index in range(unknown)], dtype="string"),
+                "area_m2": np.full(unknown, 7.0),
+            },
+            geometry=squares(unknown),
+            crs=crs,
+        ),
     }
 
 
