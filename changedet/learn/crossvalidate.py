@@ -29,7 +29,7 @@ from changedet.learn.log import draw_curves, read_log
 from changedet.learn.predict import chip_of
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
-from changedet.network.metric import SiameseMetric
+from changedet.network.metric import MetricNetwork
 from changedet.network.package import save_model
 
 _PROTOCOL = "cross-validated over folds of OSCD's training cities, all valid pixels, counts pooled, change class"
@@ -157,7 +157,7 @@ def train_task(task: Task, cities: Mapping[str, LabelledScene]) -> ChangeNetwork
     aside = {*task.held_out, *task.validation}
     scenes = [scene for name, scene in cities.items() if name not in aside]
     network = train(scenes, bands, candidate, task.config, task.folder, _progress_to(task.folder), validation)
-    if isinstance(network, SiameseMetric):
+    if isinstance(network, MetricNetwork):
         calibrate_distance(network, validation or scenes)
     return network.half().float()
 
@@ -215,7 +215,7 @@ def _package(task: Task, command: str, report: Report) -> Path:
     figures = {name: cross_validation(task.model, name, task.config) for name in task.config.candidates_of(task.model)}
     _write_json(task.config.out / f"{task.model}.json", figures)
     stated = figures[task.candidate]
-    if isinstance(network, SiameseMetric):
+    if isinstance(network, MetricNetwork):
         stated = {**stated, "distance": distance_figures(network, stated["threshold"])}
     example = max(cities.values(), key=lambda scene: scene.changed.size)
     card = make_card(task.model, task.candidate, network, task.config, stated, example, command)

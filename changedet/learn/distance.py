@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from changedet.learn.datasets.scene import LabelledScene
-from changedet.network.metric import SiameseMetric
+from changedet.network.metric import MetricNetwork
 from changedet.network.normalise import LogReflectance
 
 _BINS = 4096
@@ -20,7 +20,7 @@ _BINS = 4096
 _SLOPES = (-5.0, 7.0)
 
 
-def calibrate_distance(network: SiameseMetric, scenes: Sequence[LabelledScene]) -> None:
+def calibrate_distance(network: MetricNetwork, scenes: Sequence[LabelledScene]) -> None:
     """Fit the logistic function from distance to probability to all valid pixels of `scenes`, pooled.
 
     Args:
@@ -32,7 +32,7 @@ def calibrate_distance(network: SiameseMetric, scenes: Sequence[LabelledScene]) 
     network.calibrate(scale=scale, threshold=threshold)
 
 
-def distance_figures(network: SiameseMetric, probability: float) -> dict[str, Any]:
+def distance_figures(network: MetricNetwork, probability: float) -> dict[str, Any]:
     """Return for the card what the probability means in distance, and the distance from which a pixel is changed."""
     scale, threshold = float(network.scale), float(network.threshold)
     return {
@@ -68,7 +68,7 @@ def fit_logistic(distances: NDArray[np.float32], changed: NDArray[np.bool_]) -> 
     return slope / spread, -offset / slope * spread
 
 
-def _pixels(network: SiameseMetric, scene: LabelledScene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _pixels(network: MetricNetwork, scene: LabelledScene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     scaled = (
         LogReflectance()(torch.as_tensor(date, dtype=torch.float32)[None]) for date in (scene.before, scene.after)
     )

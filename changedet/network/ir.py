@@ -36,6 +36,8 @@ _FORMAT: Final = 1
 _HINTS: Final = {"float32": "f32", "bfloat16": "bf16"}
 # Side (px) of the chip whose peak memory is measured; smaller ones show more of what does not grow with the chip.
 _SIDE = 1024
+# Below this side (px) what a chip takes is lost in what a process takes.
+_SMALLEST_SIDE = 256
 # Bytes a px are rounded up to a multiple of this, so that noise in the measurement rarely changes the chip size.
 _STEP = 32
 
@@ -163,9 +165,11 @@ def _measure() -> None:
     """Print, in a child process, what a network takes."""
     ir, precision, told = sys.argv[1:]
     card = Card.model_validate_json(told)
+    # Attention takes more a pixel the larger the chip, so a chip of fixed size is measured near that.
+    side = _SIDE if card.chip_px is None else max(card.chip_px, _SMALLEST_SIDE // card.stride * card.stride)
     # What libraries and weights take is there after a small chip, and that chip's own memory is next to nothing.
-    small, large = (_peak_with(Path(ir), precision, card, side) for side in (4 * card.stride, _SIDE))  # type: ignore[arg-type]  # one of the two
-    per_px = (large - small) / _SIDE**2 if small else card.memory_bytes_per_px
+    small, large = (_peak_with(Path(ir), precision, card, size) for size in (4 * card.stride, side))  # type: ignore[arg-type]  # one of the two
+    per_px = (large - small) / side**2 if small else card.memory_bytes_per_px
     print(json.dumps({"bytes_per_px": math.ceil(per_px / _STEP) * _STEP}))  # noqa: T201  # to the parent
 
 

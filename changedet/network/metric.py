@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
@@ -18,12 +19,46 @@ Distance = Literal["euclidean", "manhattan", "cosine", "learned"]
 _THRESHOLD, _SCALE = 0.5, 8.0
 
 
-class SiameseMetric(SiameseNetwork):
+class MetricNetwork(SiameseNetwork):
+    """A symmetric Siamese network whose logit is `scale * (distance - threshold)`, the distance that of two dates.
+
+    So the probability is the logistic function of the distance: rising with it, one half at `threshold`. Both numbers
+    are buffers, not learnt with the weights but set by calibration, and saved with them.
+    """
+
+    classes = 1
+    directional = False
+    scale: Tensor
+    threshold: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(_SCALE))
+        self.register_buffer("threshold", torch.tensor(_THRESHOLD))
+
+    @abstractmethod
+    def distance_between(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+        """Return the distance (N, 1, H, W), at least 0, float32 at least, of two dates' features."""
+
+    def compare(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+        """Return the logits (N, 1, H, W) of two dates' features."""
+        return (self.distance_between(before, after) - self.threshold) * self.scale
+
+    def distance_of(self, logits: Tensor) -> Tensor:
+        """Return the distance that `compare` made logits of, float32 at least."""
+        distance: Tensor = _precise(logits) / self.scale + self.threshold
+        return distance
+
+    def calibrate(self, *, scale: float, threshold: float) -> None:
+        """Set the map from distance to probability, 1 / (1 + exp(-scale (distance - threshold)))."""
+        self.scale.fill_(scale)
+        self.threshold.fill_(threshold)
+
+
+class SiameseMetric(MetricNetwork):
     """Embeds each date by one smp encoder and decoder, at full resolution, and measures how far apart they are.
 
-    The logit is `scale * (distance - threshold)`, so the probability is the logistic function of the distance: rising
-    with it, one half at `threshold`. Both are buffers, not learnt with the weights but set by calibration, and saved
-    with them. Exchanging the dates changes nothing, and two equal dates are at distance 0 whatever they show.
+    Exchanging the dates changes nothing, and two equal dates are at distance 0 whatever they show.
 
     Args:
         encoder_name: an smp encoder.
@@ -40,10 +75,6 @@ class SiameseMetric(SiameseNetwork):
     Raises:
         ModelError: there is no such distance, or smp has no such encoder or decoder.
     """
-
-    directional = False
-    scale: Tensor
-    threshold: Tensor
 
     def __init__(
         self,
@@ -71,32 +102,19 @@ class SiameseMetric(SiameseNetwork):
             decoder_channels=decoder_channels,
             stem_pool=stem_pool,
         )
-        self.classes = 1
         self.stride, self.tiling = self.embed.stride, self.embed.tiling
         self.initial_weights = self.embed.initial_weights
         self.distance = LearnedDistance(embedding) if distance == "learned" else _FIXED[distance]()
-        self.register_buffer("scale", torch.tensor(_SCALE))
-        self.register_buffer("threshold", torch.tensor(_THRESHOLD))
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Embed `image` (N, C, H, W), H and W multiples of the stride: one level (N, embedding, H, W)."""
         return [self.embed.head(self.embed.decoder(list(self.embed.encoder(image))))]
 
-    def compare(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
-        """Return the logits (N, 1, H, W) of two dates' embeddings."""
+    def distance_between(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+        """Return the distance (N, 1, H, W) of two dates' embeddings."""
         # Half precision is too coarse for the difference of two numbers that are nearly the same.
         distance: Tensor = self.distance(_precise(before[0]), _precise(after[0]))
-        return (distance - self.threshold) * self.scale
-
-    def distance_of(self, logits: Tensor) -> Tensor:
-        """Return the distance that `compare` made logits of, float32 at least."""
-        distance: Tensor = _precise(logits) / self.scale + self.threshold
         return distance
-
-    def calibrate(self, *, scale: float, threshold: float) -> None:
-        """Set the map from distance to probability, 1 / (1 + exp(-scale (distance - threshold)))."""
-        self.scale.fill_(scale)
-        self.threshold.fill_(threshold)
 
 
 def _precise(values: Tensor) -> Tensor:

@@ -13,28 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from changedet.network.base import SiameseNetwork, Tiling
+from changedet.network.base import Tiling
 from changedet.network.encoders import WeightsName, resnet_encoder
+from changedet.network.metric import MetricNetwork
 
-# Keeps the gradient of a distance of zero finite.
-_EPSILON = 1e-12
 # The embedding is at a quarter of the image's resolution.
 _EMBEDDING_STRIDE = 4
 
 
-class STANet(SiameseNetwork):
+class STANet(MetricNetwork):
     """STANet: PAM with the regions 1, 2, 4, 8 by default; BAM with `regions=(1,)`; symmetric by construction.
 
     12.2 million parameters for three bands. The published 16.93 million (in the comparison of Chen, Qi and Shi 2021)
     are of the authors' code, whose last ResNet stage has three blocks in place of ResNet-18's two: 4.72 million more.
 
-    For one class, the logit of change is `steepness * (distance - margin)` of the two embeddings; both numbers are
-    learnt. `embed` and `distance` are for the metric losses, such as the paper's batch-balanced contrastive loss. For
-    more classes a 1 x 1 convolution of |e1 - e2| takes the distance's place.
+    The paper trains it with a batch-balanced contrastive loss on the distance, as the loss `contrastive` here.
 
     Args:
         in_channels: bands of one date.
-        classes: channels of the logits; 1 for change or no change.
         regions: into how many parts a side of the chip is cut, one attention each; powers of two.
         encoder_name: an smp ResNet.
         encoder_depth: how many times it halves the image, from 2 on.
@@ -44,13 +40,11 @@ class STANet(SiameseNetwork):
         encoder_weights: see `changedet.network.encoders`.
     """
 
-    directional = False
     tiling: Tiling = "fixed_chip"
 
     def __init__(
         self,
         in_channels: int,
-        classes: int = 1,
         *,
         regions: Sequence[int] = (1, 2, 4, 8),
         encoder_name: str = "resnet18",
@@ -61,7 +55,6 @@ class STANet(SiameseNetwork):
         encoder_weights: WeightsName = None,
     ) -> None:
         super().__init__()
-        self.classes = classes
         self.encoder, self.initial_weights = resnet_encoder(encoder_name, in_channels, encoder_depth, encoder_weights)
         self.stride = max(2**encoder_depth, _EMBEDDING_STRIDE * max(regions))
         widths = self.encoder.out_channels[2:]
@@ -74,9 +67,6 @@ class STANet(SiameseNetwork):
         self.attention = nn.ModuleList(_Attention(embedding, parts) for parts in regions)
         many = len(regions) > 1
         self.join = nn.Conv2d(embedding * len(regions), embedding, 1, bias=False) if many else nn.Identity()
-        self.margin = nn.Parameter(torch.tensor([1.0])) if classes == 1 else None
-        self.steepness = nn.Parameter(torch.tensor([4.0])) if classes == 1 else None
-        self.head = nn.Conv2d(embedding, classes, 1) if classes > 1 else nn.Identity()
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Encode `image` (N, C, H, W): the fused pyramid (N, embedding, H / 4, W / 4)."""
@@ -93,18 +83,11 @@ class STANet(SiameseNetwork):
         joined: Tensor = dates + self.join(attended.flatten(2, 3)).view_as(dates)
         return joined[:, :, 0], joined[:, :, 1]
 
-    def distance(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+    def distance_between(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
         """Return the Euclidean distance of the embeddings, (N, 1, H, W), enlarged to the image's size."""
-        first, second = self.embed(before, after)
-        distance = ((first - second).square().sum(dim=1, keepdim=True) + _EPSILON).sqrt()
-        return _enlarged(distance)
-
-    def compare(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
-        """Return the logits (N, classes, H, W) of two dates' features."""
-        if self.steepness is not None and self.margin is not None:
-            return self.steepness * (self.distance(before, after) - self.margin)
-        first, second = self.embed(before, after)
-        return _enlarged(self.head((first - second).abs()))
+        first, second = (embedding.float() for embedding in self.embed(before, after))
+        distance = torch.linalg.vector_norm(first - second, dim=1, keepdim=True)
+        return functional.interpolate(distance, scale_factor=_EMBEDDING_STRIDE, mode="bilinear", align_corners=False)
 
 
 class _Attention(nn.Module):
@@ -139,7 +122,3 @@ class _Attention(nn.Module):
 def _reduced(channels: int, out: int, *, kernel: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
-
-
-def _enlarged(image: Tensor) -> Tensor:
-    return functional.interpolate(image, scale_factor=_EMBEDDING_STRIDE, mode="bilinear", align_corners=False)

@@ -37,14 +37,13 @@ def test_attention_is_that_of_each_region_by_itself() -> None:
 
 
 @torch.no_grad()
-def test_the_logit_is_the_distance_against_a_learnt_margin() -> None:
+def test_the_logit_is_the_distance_of_the_embeddings() -> None:
     network = STANet(2, encoder_depth=2, level_width=8, pyramid_width=16, embedding=16, regions=(1, 2)).eval()
     before, after = (network.features(torch.randn(1, 2, 32, 32)) for _ in range(2))
     first, second = network.embed(before, after)
-    distance = network.distance(before, after)
+    distance = network.distance_between(before, after)
     assert distance.shape == (1, 1, 32, 32)
     expected = torch.linalg.vector_norm(first - second, dim=1, keepdim=True)
     torch.testing.assert_close(distance.mean(), expected.mean(), rtol=0.1, atol=0)
-    assert network.margin is not None
-    torch.testing.assert_close(network.compare(before, after).sign(), (distance - network.margin).sign())
-    assert network.distance(before, before).max() < 1e-5
+    torch.testing.assert_close(network.distance_of(network.compare(before, after)), distance, rtol=1e-4, atol=1e-5)
+    assert network.distance_between(before, before).max() < 1e-5
