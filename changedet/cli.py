@@ -27,8 +27,35 @@ _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _INTERRUPTED = 130
 
 
+def _be_verbose(ctx: Context, param: Parameter, value: bool) -> None:
+    del ctx, param
+    if value:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+def _be_quiet(ctx: Context, param: Parameter, value: bool) -> None:
+    del param
+    if value:
+        ctx.ensure_object(dict)["quiet"] = True
+        logging.getLogger().setLevel(logging.ERROR)
+
+
+class _Command(click.Command):
+    """A command that takes -v and -q too: people write them last as often as first."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        flag: dict[str, Any] = {"is_flag": True, "expose_value": False}
+        self.params += [
+            click.Option(["-v", "--verbose"], callback=_be_verbose, help="Say more.", **flag),
+            click.Option(["-q", "--quiet"], callback=_be_quiet, help="Say nothing but warnings and errors.", **flag),
+        ]
+
+
 class _Group(click.Group):
     """Turns errors into one message and the exit code of their class."""
+
+    command_class = _Command
 
     def invoke(self, ctx: Context) -> Any:
         try:
@@ -56,7 +83,7 @@ def _redacted(text: str) -> str:
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.pass_context
 def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
-    r"""Find what changed between two satellite scenes.
+    """Find what changed between two satellite scenes.
 
     \b
     changedet run before.tif after.tif -o out        the main job
@@ -159,7 +186,7 @@ def _reading_options(command: Any) -> Any:
 @_reading_options
 @click.pass_context
 def run(ctx: Context, /, before: str, after: str, out: Path, **options: Any) -> None:
-    r"""Map what changed between BEFORE and AFTER.
+    """Map what changed between BEFORE and AFTER.
 
     Writes probability.tif, mask.tif, changes.gpkg, report.html and run.json into the output folder. A scene is a raster
     file or a folder of single-band files such as a Sentinel-2 download.
@@ -252,7 +279,7 @@ def _area(square_metres: float) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @_reading_options
 def inspect(before: str, after: str, as_json: bool, **options: Any) -> None:
-    r"""Report on a pair, and on what `run` would do about it, without running a network.
+    """Report on a pair, and on what `run` would do about it, without running a network.
 
     \b
     changedet inspect before.tif after.tif
@@ -280,7 +307,7 @@ def _print_report(report: Any) -> None:
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
 def report(out: Path) -> None:
-    r"""Make report.html in the output folder OUT of a run again, from its files and its inputs.
+    """Make report.html in the output folder OUT of a run again, from its files and its inputs.
 
     Where the inputs are gone, the report shows the probability instead of the two dates, and says so.
 
@@ -310,7 +337,7 @@ def report(out: Path) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @click.option("--append", is_flag=True, help="Add to what is there, but no polygon twice.")
 def vectorize(mask: str, probability: str | None, out: str, overwrite: bool, append: bool, **options: Any) -> None:
-    r"""Turn MASK.tif into polygons.
+    """Turn MASK.tif into polygons.
 
     \b
     changedet vectorize out/mask.tif --probability out/probability.tif -o changes.gpkg --min-area 1000
@@ -332,7 +359,7 @@ def vectorize(mask: str, probability: str | None, out: str, overwrite: bool, app
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: Context) -> None:
-    r"""List the shipped models.
+    """List the shipped models.
 
     \b
     changedet models
@@ -386,7 +413,7 @@ _SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help
 @_SET
 @click.pass_context
 def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
-    r"""Carry out a pipeline FILE.
+    """Carry out a pipeline FILE.
 
     \b
     changedet pipeline pipelines/01_two_geotiffs.yaml
@@ -410,7 +437,7 @@ def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings beside each other.")
 @click.pass_context
 def train(ctx: Context, file: str, changes: tuple[str, ...], jobs: int) -> None:
-    r"""Cross-validate, train and package the models of a pipeline FILE. Goes on where it was interrupted.
+    """Cross-validate, train and package the models of a pipeline FILE. Goes on where it was interrupted.
 
     \b
     changedet train pipelines/02_train_oscd.yaml --jobs 2
@@ -458,7 +485,7 @@ def evaluate(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    r"""Score one MODEL, or several seeds of one, on a DATASET whose truth is known.
+    """Score one MODEL, or several seeds of one, on a DATASET whose truth is known.
 
     A dataset is a folder in its own download layout (OSCD, LEVIR-CD, WHU-CD, S2Looking; A, B and label; before.tif,
     after.tif and polygons), kind:folder, or a pipeline file with a block dataset.
@@ -514,7 +541,7 @@ def calibrate(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    r"""Make the probabilities of MODEL agree with the truth of DATASET, and choose its threshold.
+    """Make the probabilities of MODEL agree with the truth of DATASET, and choose its threshold.
 
     Take scenes that the model did not learn from. The new model file is used as any other.
 

@@ -145,3 +145,17 @@ def test_a_pipeline_file_does_what_the_command_does(
 def test_train_refuses_a_file_without_a_training(tmp_path: Path) -> None:
     (tmp_path / "file.yaml").write_text("run:\n  before: a.tif\n  after: b.tif\n  out: out\n")
     assert_refused(call("train", tmp_path / "file.yaml"), tmp_path / "out", 2, "has no block train")
+
+
+@pytest.mark.parametrize("arguments", [("-q", "run"), ("run", "-q")])
+def test_quiet_may_stand_before_or_after_the_command(
+    arguments: tuple[str, ...], pair: tuple[Path, Path], model: Path, tmp_path: Path
+) -> None:
+    result = call(*arguments, *pair, "-o", tmp_path / "out", "--model", model, "--no-report")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_the_examples_in_the_help_keep_their_lines() -> None:
+    lines = call("run", "--help").stdout.splitlines()
+    assert "  changedet run before.tif after.tif -o out" in lines
+    assert "  changedet run imgs_1 imgs_2 -o out --coregister --min-area 500" in lines
