@@ -405,6 +405,26 @@ def show(model: str) -> None:
     click.echo(read_card(model).model_dump_json(indent=2))
 
 
+@models.command()
+@click.argument("model")
+@click.option("--format", "form", type=click.Choice(["onnx", "openvino"]), required=True)
+@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option("--overwrite", is_flag=True, help="Replace the files.")
+def export(model: str, form: Any, out: Path, overwrite: bool) -> None:
+    r"""Write MODEL for other programs, from reflectance to probability, with its card inside.
+
+    \b
+    changedet models export s2-urban-rgbn --format openvino -o exported
+    """
+    from changedet.network.export import export_model, export_names
+    from changedet.write.staging import atomic_paths
+
+    names = export_names(model, form)
+    with atomic_paths(out, names, overwrite=overwrite) as folder:
+        export_model(model, form, folder)
+    _OUT.print(f"written to {escape(str(out))}: {', '.join(names)}")
+
+
 _SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one entry of the file.")
 
 

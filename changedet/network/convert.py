@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from changedet.errors import ModelError
+from changedet.errors import ConfigError, ModelError
 from changedet.network.calibration import probability_of
 from changedet.network.ir import load_openvino
 from changedet.network.package import ChangeModel, load_model
 from changedet.network.shipped import CARD_KEY
 
+# 17, of 2022: layer norms as one operation; every runtime of today reads it.
+_OPSET = 17
 # Probabilities by torch and by OpenVINO may differ by their order of sums.
 _SAME = 1e-3
 
@@ -65,8 +67,45 @@ def convert(model: str | Path, xml: Path) -> None:
     openvino.save_model(graph, xml, compress_to_fp16=False)
 
 
+def export_onnx(model: str | Path, path: Path) -> None:
+    """Write a model as ONNX, as `convert` describes it, with the card in its metadata.
+
+    Raises:
+        ConfigError: the package onnx is not installed.
+        ModelError: torch cannot export it, or the result is not a valid model.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ConfigError("the package onnx is not installed", remedy="pip install 'changedet[onnx]'") from error
+    loaded = load_model(model)
+    names = ("before", "after", "probability")
+    sizes = {0: "count", 2: "height", 3: "width"} if loaded.card.tiling == "exact" else {0: "count"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of what does not concern this graph
+            # The tracing exporter: the newer one cannot leave height and width open here (torch 2.14).
+            torch.onnx.export(
+                _Whole(loaded).eval(),
+                _example(loaded),
+                path,
+                input_names=names[:2],
+                output_names=names[2:],
+                dynamic_axes=dict.fromkeys(names, sizes),
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+        graph = onnx.load(path)
+        onnx.helper.set_model_props(graph, {CARD_KEY: loaded.card.model_dump_json()})
+        onnx.checker.check_model(graph, full_check=True)
+    # Whatever the exporter meets in an architecture that it does not know.
+    except Exception as error:
+        raise ModelError(f"{model} cannot be exported to ONNX: {error}", remedy="--format openvino") from error
+    onnx.save(graph, path)
+
+
 def _check(graph: object, model: ChangeModel, name: str) -> None:
-    """Compare with torch at another size than the traced one."""
+    """Compare with torch, at another size than the traced one where the model takes any."""
     images = _example(model, strides=6)
     expected = model.probability(*images).numpy()
     compiled = load_openvino().Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -80,9 +119,11 @@ def _check(graph: object, model: ChangeModel, name: str) -> None:
 
 
 def _example(model: ChangeModel, strides: int = 4) -> tuple[Tensor, Tensor]:
-    side, channels = strides * model.card.stride, len(model.card.bands)
+    """Return two dates of noise, some strides high and one more wide; a fixed chip where the model wants one."""
+    card = model.card
+    height, width = (card.chip_px,) * 2 if card.chip_px else (strides * card.stride, (strides + 1) * card.stride)
     generator = torch.Generator().manual_seed(0)
-    before, after = torch.rand((2, 1, channels, side, side + model.card.stride), generator=generator) / 2
+    before, after = torch.rand((2, 1, len(card.bands), height, width), generator=generator) / 2
     return before, after
 
 

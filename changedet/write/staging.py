@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -105,14 +105,29 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
         OutputError: its folder cannot be written to, or the disk is full.
     """
     target = Path(path)
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise OutputExistsError(
-            f"{target} exists", expected="a new file", remedy="--overwrite to replace it, or another -o"
-        )
-    with _work_folder(target.parent) as work:
+    with atomic_paths(target.parent, (target.name,), overwrite=overwrite) as work:
         yield work / target.name
-        _remove_sidecars(target)
-        (work / target.name).replace(target)
+
+
+@contextmanager
+def atomic_paths(folder: str | os.PathLike[str], names: Iterable[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a folder to make files in, and move them to `folder` when the block ends well.
+
+    Raises:
+        OutputExistsError: one of them is a folder, or exists and `overwrite` is not set.
+        OutputError: `folder` cannot be written to, or the disk is full.
+    """
+    targets = [Path(folder) / name for name in names]
+    for target in targets:
+        if target.is_dir() or (target.exists() and not overwrite):
+            raise OutputExistsError(
+                f"{target} exists", expected="a new file", remedy="--overwrite to replace it, or another -o"
+            )
+    with _work_folder(Path(folder)) as work:
+        yield work
+        for target in targets:
+            _remove_sidecars(target)
+            (work / target.name).replace(target)
 
 
 def _refuse_existing(out_dir: Path, *, overwrite: bool) -> None:

@@ -1,0 +1,73 @@
+"""Exported files answer in other runtimes as the model does."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from changedet.cli import cli
+from changedet.errors import ConfigError
+from changedet.network.card import Card
+from changedet.network.export import export_model, export_names
+from changedet.network.package import load_model
+from changedet.network.shipped import CARD_KEY, read_card
+from tests.pairs import tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+def _pair() -> tuple[np.ndarray, np.ndarray]:
+    before, after = np.random.default_rng(3).random((2, 1, 4, 48, 32), dtype=np.float32)
+    return before, after
+
+
+def _expected(model: Path) -> np.ndarray:
+    return load_model(model).probability(*map(torch.from_numpy, _pair())).numpy()
+
+
+TABLE = {"method": "isotonic", "stated": (0.2, 0.5), "observed": (0.1, 0.4), "data": "none"}
+
+
+@pytest.mark.parametrize("calibration", [None, TABLE], ids=["plain", "calibrated"])
+def test_onnx_runtime_gives_the_models_probability_and_finds_its_card(calibration: Any, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = tiny_model(tmp_path / "tiny.safetensors", calibration=calibration)
+    export_model(model, "onnx", tmp_path)
+    (name,) = export_names(model, "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+    (answer,) = session.run(["probability"], dict(zip(("before", "after"), _pair(), strict=True)))
+    np.testing.assert_allclose(answer, _expected(model), rtol=0, atol=1e-5)
+    assert Card.model_validate_json(session.get_modelmeta().custom_metadata_map[CARD_KEY]) == read_card(model)
+
+
+def test_openvino_does_from_any_folder(model: Path, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    arguments = ["models", "export", str(model), "--format", "openvino", "-o", str(tmp_path / "there")]
+    first = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert first.output.split() == ["written", "to", f"{tmp_path / 'there'}:", "tiny.xml,", "tiny.bin"]
+    compiled = openvino.Core().compile_model(
+        tmp_path / "there" / "tiny.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    answer = compiled(dict(zip(("before", "after"), _pair(), strict=True)))["probability"]
+    np.testing.assert_allclose(answer, _expected(model), rtol=0, atol=1e-5)
+    again = CliRunner().invoke(cli, arguments)
+    assert (again.exit_code, "tiny.xml exists" in again.output) == (7, True)
+    assert CliRunner().invoke(cli, [*arguments, "--overwrite"]).exit_code == 0
+
+
+def test_onnx_that_is_not_installed_is_missed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ConfigError, match=r"onnx is not installed[\s\S]*changedet\[onnx\]"):
+        export_model(model, "onnx", tmp_path)
+
+
+def test_another_format_is_refused(model: Path) -> None:
+    with pytest.raises(ConfigError, match=r"format 'tflite'[\s\S]*onnx, openvino"):
+        export_names(model, "tflite")  # type: ignore[arg-type]
