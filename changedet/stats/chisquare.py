@@ -1,12 +1,16 @@
-"""The chi-square distribution, and the transform that makes it nearly normal."""
+"""The chi-square distribution, and images of statistics that have it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc, chdtri
 
 from changedet.errors import ConfigError
+from changedet.stats.statistic import by_pixel
 
 
 def survival(statistic: NDArray[np.floating], freedom: int) -> NDArray[np.float64]:
@@ -29,11 +33,51 @@ def quantile(share: float, freedom: int) -> float:
     return float(chdtri(freedom, 1 - share))
 
 
-def to_normal(statistic: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the cube root, which makes sums of squares of normal deviates nearly normal, whatever their number.
+class PixelStatistic(Protocol):
+    """A statistic of single pixels with a chi-square distribution where nothing changed."""
 
-    Wilson and Hilferty, "The distribution of chi-square", PNAS 17, 1931; the same holds for any gamma distribution, and
-    so, nearly, for a sum of squares of correlated deviates.
-    """
-    root: NDArray[np.float64] = np.cbrt(statistic.astype(np.float64))
-    return root
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom."""
+        ...
+
+    def statistic(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return float64 (N,) of pixels (C, N)."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was fitted as plain data."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChiSquare:
+    """A `Statistic` of images from one of pixels."""
+
+    pixels: PixelStatistic
+    halo = 0
+    names = ("chi-square",)
+
+    @property
+    def freedom(self) -> int:
+        """See `Statistic`."""
+        return self.pixels.freedom
+
+    def image(
+        self, before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """See `Statistic`."""
+        del valid  # no pixel sees another
+        return by_pixel(self.pixels.statistic, before, after)[None]
+
+    def squares(self, statistic: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Statistic`."""
+        return statistic
+
+    def from_square(self, square: float) -> float:
+        """See `Statistic`."""
+        return square
+
+    def as_json(self) -> dict[str, Any]:
+        """See `Statistic`."""
+        return {"freedom": self.freedom, **self.pixels.as_json()}

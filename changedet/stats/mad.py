@@ -7,21 +7,19 @@ method for change detection in multi- and hyperspectral data", IEEE Transactions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from changedet.errors import PairError
 from changedet.stats.chisquare import survival
 from changedet.stats.moments import Moments
+from changedet.stats.whitening import whitening
 
 Floats = NDArray[np.float64]
 
-# Directions with less than this share of the largest variance are rounding: of a constant or a repeated band.
-_RANK_TOLERANCE = 1e-9
 # Equal dates have correlation 1 and variates of no variance; with a floor their statistic is 0 and not 0 / 0.
 _SMALLEST_VARIANCE = 1e-9
 # Iterations stop once no correlation moves by more, as is usual for the method.
@@ -65,8 +63,8 @@ class Mad:
         bands = len(moments.mean) // 2
         scale = np.where(moments.deviation > 0, moments.deviation, 1.0)
         correlation = moments.covariance / np.outer(scale, scale)
-        whiten_before = _whitening(correlation[:bands, :bands])
-        whiten_after = _whitening(correlation[bands:, bands:])
+        whiten_before = whitening(correlation[:bands, :bands])
+        whiten_after = whitening(correlation[bands:, bands:])
         u, rho, v = scipy.linalg.svd(whiten_before @ correlation[:bands, bands:] @ whiten_after.T, full_matrices=False)
         before, after = u.T @ whiten_before, v @ whiten_after
         # A pair of variates may change sign together: let the first date's agree with its bands on the whole.
@@ -126,11 +124,11 @@ def fit_irmad(samples: NDArray[np.floating]) -> Mad:
     for iteration in range(1, _MOST_ITERATIONS + 1):
         moments = _moments(samples, mad)
         if moments.weight < max(_LEAST_UNCHANGED * samples.shape[1], 2 * bands + 1):
-            return _after(mad, iteration - 1, converged=False)
+            return replace(mad, iterations=iteration - 1, converged=False)
         last, mad = mad, Mad.from_moments(moments)
         if mad.freedom == last.freedom and np.abs(mad.correlations - last.correlations).max() < _TOLERANCE:
-            return _after(mad, iteration, converged=True)
-    return _after(mad, _MOST_ITERATIONS, converged=False)
+            return replace(mad, iterations=iteration, converged=True)
+    return replace(mad, iterations=_MOST_ITERATIONS, converged=False)
 
 
 def _moments(samples: NDArray[np.floating], mad: Mad | None) -> Moments:
@@ -141,22 +139,3 @@ def _moments(samples: NDArray[np.floating], mad: Mad | None) -> Moments:
         part = samples[:, start : start + _PART].astype(np.float64)
         total += Moments.of(part, None if mad is None else mad.no_change(part[:bands], part[bands:]))
     return total
-
-
-def _after(mad: Mad, iterations: int, *, converged: bool) -> Mad:
-    return Mad(
-        mad.before_mean, mad.after_mean, mad.before, mad.after, mad.correlations, iterations, converged=converged
-    )
-
-
-def _whitening(correlation: Floats) -> Floats:
-    """Return the rows (R, C) that turn standardised bands into R uncorrelated ones of unit variance."""
-    variances, directions = scipy.linalg.eigh(correlation)
-    keep = variances > _RANK_TOLERANCE * max(float(variances[-1]), 1e-300)
-    if not keep.any() or not variances[-1] > 0:
-        raise PairError(
-            "at one date every valid pixel is the same",
-            expected="two scenes that vary, for their statistics to be compared",
-        )
-    whitening: Floats = (directions[:, keep] / np.sqrt(variances[keep])).T
-    return whitening
