@@ -160,7 +160,17 @@ def _reading_options(command: Any) -> Any:
 @click.argument("after")
 @click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--model", help="Shipped model or model file. Default: the best shipped one that fits the bands.")
-@click.option("--threshold", type=float, help="Probability from which a pixel is changed. Default: the model card's.")
+@click.option(
+    "--detector",
+    type=click.Choice(["cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]),
+    help="Use no network but a detector that needs no labels and no training.",
+)
+@click.option(
+    "--threshold",
+    metavar="NUMBER|RULE",
+    help="Probability from which a pixel is changed; with --detector also otsu, mixture, chi2:0.99 or"
+    " statistic:NUMBER. Default: the model card's, or mixture.",
+)
 @click.option("--min-area", type=float, help="Leave out polygons below this many m².")
 @click.option("--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8.")
 @click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core and discarded.")
@@ -188,13 +198,14 @@ def _reading_options(command: Any) -> Any:
 def run(ctx: Context, /, before: str, after: str, out: Path, **options: Any) -> None:
     """Map what changed between BEFORE and AFTER.
 
-    Writes probability.tif, mask.tif, changes.gpkg, report.html and run.json into the output folder. A scene is a raster
-    file or a folder of single-band files such as a Sentinel-2 download.
+    Writes probability.tif, mask.tif, changes.gpkg, report.html and run.json into the output folder, and with --detector
+    also statistic.tif. A scene is a raster file or a folder of single-band files such as a Sentinel-2 download.
 
     \b
     changedet run before.tif after.tif -o out
     changedet run imgs_1 imgs_2 -o out --coregister --min-area 500
     changedet run a.tif b.tif -o out --bands red=3,green=2,blue=1,nir=4 --threshold 0.4
+    changedet run a.tif b.tif -o out --detector irmad
     """
     _run(ctx, before, after, out, options)
 
@@ -253,9 +264,7 @@ def _print_result(result: Any) -> None:
     )
     if record["largest"]:
         _OUT.print(_largest_table(record["largest"]))
-    names = ("probability.tif", "mask.tif", "changes.gpkg", "report.html", "run.json")
-    there = ", ".join(name for name in names if result.path(name).exists())
-    _OUT.print(f"written to {escape(str(result.out))}: {there}")
+    _OUT.print(f"written to {escape(str(result.out))}: {', '.join(result.results)}")
 
 
 def _largest_table(rows: list[dict[str, Any]]) -> Table:

@@ -35,6 +35,7 @@ def parse_bytes(value: object) -> object:
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 DEVICES: Final = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 Bounds = tuple[float, float, float, float]
+Detector = Literal["cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]
 Resampling = Literal["nearest", "bilinear", "cubic"]
 Coregister = bool | Literal["shift", "field"]
 Normalize = Literal["none", "histogram", "irmad"]
@@ -46,6 +47,40 @@ def _as_tuple(value: object) -> object:
 
 
 PerDate = Annotated[tuple[_T, ...], BeforeValidator(_as_tuple)]
+
+
+def parse_rule(text: str) -> tuple[str, float]:
+    """Return the name and the number (0 where it takes none) of a rule for a threshold.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> parse_rule("chi2:0.99"), parse_rule("otsu")
+    (('chi2', 0.99), ('otsu', 0.0))
+    """
+    match = re.fullmatch(r"(otsu|mixture)|(chi2|statistic):([\d.]+(?:e[+-]?\d+)?)", text.strip().lower())
+    if match is None or (match[3] or "").count(".") > 1:
+        raise ValueError("expected a number above 0, up to 1; or otsu, mixture, chi2:0.99 or statistic:NUMBER")
+    return match[1] or match[2], float(match[3] or 0)
+
+
+def _threshold(value: object) -> object:
+    """Return a probability as a float, a rule as it is.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        number = float(value)  # type: ignore[arg-type]  # what float does not take is no number
+    except (TypeError, ValueError):
+        parse_rule(str(value))
+        return str(value).strip().lower()
+    if not 0 < number <= 1:
+        raise ValueError("expected a probability above 0, up to 1")
+    return number
+
+
+Threshold = Annotated[float | str, BeforeValidator(_threshold)]
 
 
 class _Config(BaseModel):
@@ -70,9 +105,11 @@ class RunConfig(PolygonConfig):
     Attributes:
         model: name of a shipped model or a model file; None takes the shipped one of the highest cross-validated
             F1 whose bands both scenes have.
+        detector: one that needs no model and no labels, instead of a network; `deep` takes the encoder of `model`.
         bands: which band is which, as `red=3,nir=4`, by number or description, or a sensor: `sentinel-2`, `landsat-8`,
             `landsat-7`, `naip`, `rgb`; for files whose bands have no names. With `/` between, one a date.
-        threshold: probability from which a pixel counts as changed; None takes the model card's.
+        threshold: probability from which a pixel counts as changed; with a detector also a rule, `otsu`, `mixture`,
+            `chi2:0.99` or `statistic:NUMBER`. None takes the model card's, or `mixture`.
         halo: px read around a chip's core and discarded; `default` is the card's, `exact` the whole receptive field.
         max_memory: bytes the process may hold; the chip size follows from it.
         readers: threads that read chips ahead of the network; more help where reading is slow, as behind URLs, and take
@@ -109,8 +146,9 @@ class RunConfig(PolygonConfig):
     """
 
     model: str | None = None
+    detector: Detector | None = None
     bands: str | None = None
-    threshold: float | None = Field(default=None, gt=0, le=1)
+    threshold: Threshold | None = None
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
     max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
     readers: int = Field(default=1, ge=1, le=16)
@@ -138,6 +176,12 @@ class RunConfig(PolygonConfig):
     report: bool = True
     vector: tuple[str, ...] = ()
     append: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> RunConfig:
+        if self.model is not None and self.detector not in (None, "deep"):
+            raise ValueError(f"expected model or detector, not both: {self.detector} needs no model")
+        return self
 
 
 class RunStep(RunConfig):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from changedet.config import RunConfig
@@ -10,19 +11,28 @@ from changedet.network.card import Card
 from changedet.network.shipped import read_card, shipped_models
 from changedet.read.align import ground_resolution
 from changedet.read.bands import describe, suggest_mapping
-from changedet.read.pair import RasterPair
+from changedet.read.pair import RasterPair, common_bands
 from changedet.read.scene import Scene
+from changedet.write.provenance import redact
 
+# What a pair is offered that no model fits: of the detectors without labels, the one with a statistic of known
+# distribution that no gain or offset of a band changes.
+OFFERED = "irmad"
 # How many times larger or smaller a pixel may be than those the model learned from.
 WARN_BEYOND = 1.5
 REFUSE_BEYOND = 3.0
 
 
-def choose_model(scenes: tuple[Scene, Scene], config: RunConfig) -> str:
+def choose_model(scenes: tuple[Scene, Scene], config: RunConfig, out: str = "OUT") -> str:
     """Return the name or path of the model to use: the one asked for, or the best shipped one that fits the bands.
 
     Best is the highest cross-validated F1 on the cards. Those figures are of models that have all their bands, so one
     that would do without some is taken only where no other fits.
+
+    Args:
+        scenes: opened, before and after.
+        config: options of the run.
+        out: its output folder, for the command that an error offers.
 
     Raises:
         ModelError: the one asked for is not free and only free ones are wanted, or no shipped one may be used.
@@ -37,12 +47,13 @@ def choose_model(scenes: tuple[Scene, Scene], config: RunConfig) -> str:
     usable = {name: card for name, card in cards.items() if card.commercial_use or not config.free_only}
     if not usable:
         raise ModelError(
-            "none of the shipped models is free for commercial use", remedy="--model FILE, or without --free-only"
+            "none of the shipped models is free for commercial use",
+            remedy=f"--model FILE, or without --free-only{_offer(scenes, config, out)}",
         )
     there = set(scenes[0].names) & set(scenes[1].names)
     fitting = [name for name, card in usable.items() if set(card.bands) - set(card.optional_bands) <= there]
     if not fitting:
-        raise _nothing_fits(scenes, usable)
+        raise _nothing_fits(scenes, usable, _offer(scenes, config, out))
     return max(fitting, key=lambda name: _merit(usable[name], there))
 
 
@@ -50,6 +61,23 @@ def _merit(card: Card, there: set[str]) -> tuple[bool, float, int]:
     """Return what models are ranked by: all bands there, cross-validated F1 (0 where not on the card), bands seen."""
     pooled: Any = card.figures.get("pooled", {})
     return set(card.bands) <= there, float(pooled.get("f1") or 0), len(set(card.bands) & there)
+
+
+def choose_encoder(scenes: tuple[Scene, Scene], config: RunConfig) -> str | None:
+    """Return the model whose encoder `--detector deep` uses: the one asked for, else a shipped one that fits, or None.
+
+    A model fits where all its bands are there at both dates and it is free, if only free ones are wanted.
+
+    Raises:
+        ModelError: the one asked for is not free and only free ones are wanted.
+    """
+    if config.model is not None:
+        return choose_model(scenes, config)
+    there = set(scenes[0].names) & set(scenes[1].names)
+    cards = {name: read_card(path) for name, path in shipped_models().items()}
+    usable = {name: card for name, card in cards.items() if card.commercial_use or not config.free_only}
+    fitting = [name for name, card in usable.items() if set(card.bands) <= there]
+    return max(fitting, key=lambda name: len(usable[name].bands), default=None)
 
 
 def bands_for(card: Card, scenes: tuple[Scene, Scene]) -> tuple[str, ...]:
@@ -72,7 +100,7 @@ def _check_free(card: Card, config: RunConfig) -> None:
         )
 
 
-def _nothing_fits(scenes: tuple[Scene, Scene], cards: dict[str, Card]) -> PairError:
+def _nothing_fits(scenes: tuple[Scene, Scene], cards: dict[str, Card], offer: str) -> PairError:
     nearest = min(cards.values(), key=lambda card: len(card.bands))
     required = [band for band in nearest.bands if band not in nearest.optional_bands]
     missing = [band for band in required if any(band not in scene.names for scene in scenes)]
@@ -80,8 +108,20 @@ def _nothing_fits(scenes: tuple[Scene, Scene], cards: dict[str, Card]) -> PairEr
         f"no shipped model fits: before has bands {', '.join(scenes[0].names)}, after {', '.join(scenes[1].names)};"
         f" {nearest.name} misses {', '.join(map(describe, missing))}",
         expected="; or ".join(f"{card.name}: {', '.join(map(describe, card.bands))}" for card in cards.values()),
-        remedy=f"say which band is which, e.g. {suggest_mapping(nearest.bands)}",
+        remedy=f"say which band is which, e.g. {suggest_mapping(nearest.bands)}{offer}",
     )
+
+
+def _offer(scenes: tuple[Scene, Scene], config: RunConfig, out: str) -> str:
+    """Return the command that does without a model, as the rest of a remedy; empty where that would not work either."""
+    try:
+        common_bands(*scenes)
+    except PairError:
+        return ""
+    command = ["changedet", "run", *(redact(scene.path) for scene in scenes), "-o", out, "--detector", OFFERED]
+    mapping = ["--bands", config.bands] if config.bands else []
+    coregister = ["--coregister"] if config.coregister else []
+    return f"\n  or, with no model at all: {shlex.join([*command, *mapping, *coregister])}"
 
 
 def check_resolution(pair: RasterPair, card: Card, config: RunConfig) -> str | None:

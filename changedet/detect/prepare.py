@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from changedet.config import Coregister, Normalize
-from changedet.errors import PairError
+from changedet.detect.label_free import Fitted
+from changedet.errors import ConfigError, PairError
 from changedet.grid.window import blocks
 from changedet.read.coregister import ShiftEstimate
 from changedet.read.displacement import NONE
@@ -27,10 +28,22 @@ class Preparation:
     Attributes:
         report: the pair report.
         correction: what is put right while the pair is read.
+        fitted: what a label-free detector learned; None for a network.
     """
 
     report: PairReport
     correction: Correction
+    fitted: Fitted | None = None
+
+    def known(self) -> Fitted:
+        """Return what was fitted.
+
+        Raises:
+            ConfigError: nothing was.
+        """
+        if self.fitted is None:
+            raise ConfigError("nothing was fitted to the pair", expected="a label-free detector")
+        return self.fitted
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data, without the report, which has a place of its own in run.json."""
@@ -39,6 +52,7 @@ class Preparation:
             "displacement_removed_px": correction.displacement.as_json(),
             "curves_before": _plain(correction.before),
             "curves_after": _plain(correction.after),
+            **({} if self.fitted is None else {"fitted": self.fitted.as_json()}),
         }
 
 

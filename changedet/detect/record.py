@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from changedet.config import RunConfig
-from changedet.detect.detector import NetworkDetector
+from changedet.detect.method import Method
 from changedet.detect.prepare import Preparation
+from changedet.detect.threshold import Threshold
 from changedet.grid import ChipPlan
 from changedet.read.scene import Scene
 from changedet.vectorize import Findings
@@ -26,7 +27,7 @@ def make_record(
     *,
     started: datetime,
     findings: Findings,
-    threshold: float,
+    threshold: Threshold,
     warnings: list[str],
     reused: Path | None,
 ) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def make_record(
     seconds = (datetime.now(UTC) - started).total_seconds()
     return {
         **begun,
-        "parameters": {**begun["parameters"], "threshold": threshold},
+        "parameters": {**begun["parameters"], "threshold": threshold.probability},
+        "threshold": threshold.as_json(),
         "areas": areas(findings),
         "largest": largest(findings),
         "warnings": warnings,
@@ -56,35 +58,26 @@ def begin_record(
     config: RunConfig,
     preparation: Preparation,
     plan: ChipPlan,
-    detector: NetworkDetector,
+    method: Method,
 ) -> dict[str, Any]:
     """Return the part of run.json that is known before the first chip, and that the probabilities follow from."""
-    card = detector.card
     return {
         "inputs": {role: fingerprint(scene.path) for role, scene in zip(("before", "after"), scenes, strict=True)},
         "dates": {"before": scenes[0].date, "after": scenes[1].date},
-        "model": {
-            "name": card.name,
-            "sha256": detector.digest,
-            "architecture": card.architecture,
-            "bands": list(detector.bands),
-            "bands_missing": [band for band in card.bands if band not in detector.bands],
-            "licence": card.licence,
-            "commercial_use": card.commercial_use,
-        },
+        "model": method.as_json(),
         "parameters": {**config.model_dump(mode="json"), "vector": [*map(redact, config.vector)]},
-        "backend": detector.backend,
-        "device": detector.device,
-        "precision": detector.precision,
+        "backend": method.backend,
+        "device": method.device,
+        "precision": method.precision,
         "pair": preparation.report.as_json(),
         "preparation": preparation.as_json(),
         "chips": plan.lattice(),
-        "versions": _versions(detector),
+        "versions": _versions(method),
     }
 
 
-def _versions(detector: NetworkDetector) -> dict[str, str]:
-    libraries = {name: version(name) for name in (*_LIBRARIES, detector.backend)}
+def _versions(method: Method) -> dict[str, str]:
+    libraries = {name: version(name) for name in (*_LIBRARIES, method.backend)}
     return {**libraries, "python": platform.python_version()}
 
 

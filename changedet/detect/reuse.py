@@ -12,13 +12,14 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.config import PolygonConfig, RunConfig
-from changedet.detect.pipe import WindowSink
 from changedet.errors import ConfigError, OutputExistsError
 from changedet.grid.window import blocks
 from changedet.write.provenance import plain
+from changedet.write.raster import RasterSink
 from changedet.write.staging import RUN_JSON
 
 PROBABILITY = "probability.tif"
+STATISTIC = "statistic.tif"
 # Options that the network's answers do not depend on. One that is not listed does count, so a new one is safe.
 _AFTER_THE_NETWORK = frozenset(
     {
@@ -86,20 +87,26 @@ def causes_of(record: dict[str, Any]) -> dict[str, Any]:
     return {**known, "inputs": inputs, "parameters": parameters, "version": known["versions"]["changedet"]}
 
 
-def restore(folder: Path, sink: WindowSink) -> None:
-    """Write the stored probabilities of the run in `folder` to a sink.
+def restore(folder: Path, sink: RasterSink, statistic: RasterSink | None = None) -> None:
+    """Write the stored probabilities of the run in `folder` to a sink, and its statistic, if any, to another.
 
     Raises:
         ConfigError: they cannot be read.
     """
+    _copy(folder / PROBABILITY, sink)
+    if statistic is not None:
+        _copy(folder / STATISTIC, statistic)
+
+
+def _copy(path: Path, sink: RasterSink) -> None:
     try:
-        with rasterio.open(folder / PROBABILITY) as stored:
+        with rasterio.open(path) as stored:
             for window in blocks(stored.height, stored.width, _BLOCK_PX):
                 where = RasterioWindow(window.col, window.row, window.width, window.height)
                 sink.write(window, stored.read(window=where))
     except RasterioError as error:
         raise ConfigError(
-            f"{folder / PROBABILITY} cannot be reused ({error})", remedy="run again with --overwrite, without --reuse"
+            f"{path} cannot be reused ({error})", remedy="run again with --overwrite, without --reuse"
         ) from error
 
 

@@ -17,32 +17,39 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 
 from changedet.config import RunConfig, check_options
-from changedet.detect.backend import open_detector
 from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
-from changedet.detect.choose import bands_for, check_resolution, choose_model, told_missing
-from changedet.detect.detector import NetworkDetector
+from changedet.detect.detector import ChangeDetector
+from changedet.detect.label_free import StatisticDetector
+from changedet.detect.method import Method, choose_method
 from changedet.detect.prepare import Preparation, prepare
 from changedet.detect.record import begin_record, make_record
 from changedet.detect.reuse import causes_of, earlier_run, restore
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
+from changedet.detect.threshold import Threshold
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
-from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair
 from changedet.read.scene import Scene
 from changedet.report import Inputs, write_report
 from changedet.vectorize import vectorize
 from changedet.write.layers import Layer, Spool, stored_layers
 from changedet.write.provenance import write_run_json
-from changedet.write.raster import RasterSink, probability_layout, to_cog, write_mask
+from changedet.write.raster import (
+    RasterSink,
+    probability_layout,
+    statistic_layout,
+    to_cog,
+    write_mask,
+    write_mask_of_statistic,
+)
 from changedet.write.staging import Staging
 from changedet.write.targets import FORMATS, Target, check_target, file_name, target_of, write_file, write_target
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_RESULTS = ("probability.tif", "mask.tif", "changes.gpkg", "run.json")
+_RESULTS = ("probability.tif", "mask.tif", "statistic.tif", "changes.gpkg", "report.html", "run.json")
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,15 @@ class RunResult:
     """What a run found and where it lies.
 
     Attributes:
-        out: the output folder, with probability.tif, mask.tif, changes.gpkg, report.html and run.json.
+        out: the output folder, with probability.tif, mask.tif, changes.gpkg, report.html and run.json; of a label-free
+            detector also statistic.tif.
         record: run.json, as it was written.
+        results: names of the files in `out`.
     """
 
     out: Path
     record: dict[str, Any]
+    results: tuple[str, ...]
 
     @cached_property
     def changes(self) -> gpd.GeoDataFrame:
@@ -82,7 +92,7 @@ def run(
     Args:
         before: file, folder of single-band files, URL or GDAL path of the earlier date.
         after: likewise, the later date.
-        out: folder for probability.tif, mask.tif, changes.gpkg, report.html and run.json.
+        out: folder for the results.
         progress: hears how far each stage has come.
         **options: see `changedet.config.RunConfig`.
 
@@ -99,28 +109,28 @@ def run(
     started = datetime.now(UTC)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Staging(out, config.overwrite or config.reuse) as staging:
         scenes = open_scenes(before, after, config)
-        model = choose_model(scenes, config)
-        detector = open_detector(model, bands_for(read_card(model), scenes), config)
-        threshold = config.threshold or detector.card.threshold
-        tags = _tags(scenes, detector, threshold)
-        selected = [scene.select(detector.bands) for scene in scenes]
+        method = choose_method(scenes, config, os.fspath(out))
+        selected = [scene.select(method.bands) for scene in scenes]
         with RasterPair(selected[0], selected[1], reading_options(config)) as raw:
-            notes = check_resolution(raw, detector.card, config), told_missing(detector.card, detector.bands)
+            notes = method.notes(raw, config)
             preparation = prepare(raw, coregister=config.coregister, normalize=config.normalize)
-            plan = _plan(raw, detector, config)
-            begun = begin_record(scenes, config, preparation, plan, detector)
-            earlier = earlier_run(out, config, causes_of(begun))
-            with (
-                _corrected(raw, preparation, config.readers) as (pair, *more),
-                RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, tags=tags)) as sink,
-                rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(detector.bands))),
-            ):
-                if earlier is not None:
-                    restore(earlier, sink)
-                else:
-                    stitch(pair, detector, plan, sink, progress, more=more)
-        detector.release()
-        write_mask(staging.path("stored.tif"), staging.path("changed.tif"), threshold, tags=tags)
+            with _corrected(raw, preparation, config.readers) as (pair, *more):
+                detector, preparation = method.fit(pair, preparation, progress)
+                threshold = method.threshold(config.threshold, preparation)
+                tags = _tags(scenes, method, threshold)
+                plan = _plan(pair, detector, method.name, config)
+                begun = begin_record(scenes, config, preparation, plan, method)
+                earlier = earlier_run(out, config, causes_of(begun))
+                with (
+                    _sinks(staging, pair, detector, tags) as (sink, statistic),
+                    rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))),
+                ):
+                    if earlier is not None:
+                        restore(earlier, sink, statistic)
+                    else:
+                        stitch(pair, detector, plan, sink, progress, more=more, statistic=statistic)
+        method.release()
+        _write_mask(staging, threshold, tags)
         with Spool(staging.path("layers")) as spool:
             findings = vectorize(staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config)
         _write(staging, spool.layers(), config, progress)
@@ -134,9 +144,10 @@ def run(
         )
         write_run_json(staging.path("run.json"), record)
         _report(staging, scenes, config, progress)
-        for name in (*_RESULTS, *_extra_files(config), *(["report.html"] if config.report else [])):
+        results = tuple(name for name in (*_RESULTS, *_extra_files(config)) if staging.path(name).exists())
+        for name in results:
             staging.publish(name)
-    result = RunResult(Path(out), record)
+    result = RunResult(Path(out), record, results)
     _deliver(result, targets, config)
     return result
 
@@ -165,11 +176,34 @@ def _deliver(result: RunResult, targets: list[Target], config: RunConfig) -> Non
         )
 
 
-def _plan(pair: RasterPair, detector: NetworkDetector, config: RunConfig) -> ChipPlan:
+@contextmanager
+def _sinks(
+    staging: Staging, pair: RasterPair, detector: ChangeDetector, tags: dict[str, str]
+) -> Iterator[tuple[RasterSink, RasterSink | None]]:
+    """Open what takes the probabilities and, of a label-free detector, the statistic."""
+    with ExitStack() as stack:
+        stored = RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, tags=tags))
+        statistic = None
+        if isinstance(detector, StatisticDetector):
+            layout = statistic_layout(pair.geobox, detector.fitted.statistic.names, tags=tags)
+            statistic = stack.enter_context(RasterSink(staging.path("values.tif"), layout))
+        yield stack.enter_context(stored), statistic
+
+
+def _write_mask(staging: Staging, threshold: Threshold, tags: dict[str, str]) -> None:
+    """Write the mask that follows from what was stored, the probability or the statistic."""
+    path = staging.path("changed.tif")
+    if threshold.statistic is None:
+        write_mask(staging.path("stored.tif"), path, threshold.probability, tags=tags)
+    else:
+        write_mask_of_statistic(staging.path("values.tif"), path, threshold.statistic, tags=tags)
+
+
+def _plan(pair: RasterPair, detector: ChangeDetector, name: str, config: RunConfig) -> ChipPlan:
     height, width = pair.geobox.shape
     if config.halo == "exact" and detector.tiling != "exact":
         raise ConfigError(
-            f"--halo exact with {detector.card.name}, whose answer depends on the whole chip",
+            f"--halo exact with {name}, whose answer depends on the whole chip",
             expected="a model whose card says tiling: exact",
         )
     halo = {"default": detector.halo, "exact": detector.field}.get(config.halo, config.halo)  # type: ignore[arg-type]  # an int is no key, and so itself
@@ -183,11 +217,16 @@ def _corrected(raw: RasterPair, preparation: Preparation, count: int) -> Iterato
         yield [stack.enter_context(raw.corrected(preparation.correction)) for _ in range(count)]
 
 
-def _tags(scenes: tuple[Scene, Scene], detector: NetworkDetector, threshold: float) -> dict[str, str]:
-    """Return what both rasters say of themselves."""
-    dates = {"DATE_BEFORE": scenes[0].date, "DATE_AFTER": scenes[1].date}
-    known = {name: date for name, date in dates.items() if date is not None}
-    return {"MODEL": detector.card.name, "MODEL_SHA256": detector.digest, "THRESHOLD": f"{threshold:.6g}", **known}
+def _tags(scenes: tuple[Scene, Scene], method: Method, threshold: Threshold) -> dict[str, str]:
+    """Return what all rasters say of themselves."""
+    known = {
+        "MODEL_SHA256": method.digest,
+        "DATE_BEFORE": scenes[0].date,
+        "DATE_AFTER": scenes[1].date,
+        "STATISTIC_THRESHOLD": None if threshold.statistic is None else f"{threshold.statistic:.6g}",
+    }
+    told = {name: value for name, value in known.items() if value}
+    return {"MODEL": method.name, "THRESHOLD": f"{threshold.probability:.6g}", **told}
 
 
 def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progress: Progress) -> None:
@@ -202,6 +241,13 @@ def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progre
     to_cog(
         staging.path("changed.tif"), staging.path("mask.tif"), overview_resampling="nearest", creation_options=config.co
     )
+    if staging.path("values.tif").exists():
+        to_cog(
+            staging.path("values.tif"),
+            staging.path("statistic.tif"),
+            overview_resampling="average",
+            creation_options=config.co,
+        )
     progress("write", 2, 3)
     for name, kind in {"changes.gpkg": "geopackage", **_extra_files(config)}.items():
         write_file(kind, staging.path(name), layers)
@@ -217,11 +263,11 @@ def _report(staging: Staging, scenes: tuple[Scene, Scene], config: RunConfig, pr
     progress("report", 1, 1)
 
 
-def _warnings(first: tuple[str | None, ...], preparation: Preparation, config: RunConfig) -> list[str]:
+def _warnings(first: list[str], preparation: Preparation, config: RunConfig) -> list[str]:
     """Return what the user should know before trusting the map."""
     notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
     if config.coregister:
         notes = [note for note in notes if "--coregister" not in note]
         if preparation.correction.displacement.is_none:
             notes.append("the residual shift could not be estimated, so none was removed")
-    return [*filter(None, first), *notes]
+    return [*first, *notes]

@@ -9,12 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from changedet.detect.detector import ChangeDetector
+from changedet.detect.label_free import StatisticDetector
 from changedet.detect.pipe import ReadAhead, WindowSink, WriteBehind
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan, Window
 from changedet.grid.quantise import NODATA, quantise
 from changedet.read import BiTemporalPair
 from changedet.read.pair import Chip
+
+
+class StatisticSink(Protocol):
+    """Takes windows of a statistic, in any order, each pixel once."""
+
+    def write(self, window: Window, array: NDArray[np.float32]) -> None:
+        """Take the statistic (S, H, W) of one window, NaN where invalid."""
+        ...
 
 
 class Progress(Protocol):
@@ -37,6 +46,7 @@ def stitch(
     progress: Progress = silent,
     *,
     more: Sequence[BiTemporalPair] = (),
+    statistic: StatisticSink | None = None,
 ) -> None:
     """Write the stored probability of every pixel of the plan to the sink.
 
@@ -49,6 +59,7 @@ def stitch(
         sink: takes the cores, from another thread, one at a time.
         progress: hears of every chip.
         more: the same pair opened again, for further threads that read.
+        statistic: takes what a label-free detector has its probabilities from.
 
     Raises:
         ConfigError: the plan is of another size than the pair.
@@ -61,8 +72,23 @@ def stitch(
     answers = _Answers(detector)
     with ReadAhead((pair, *more), [chip.read for chip in plan.chips]) as chips, WriteBehind(sink) as behind:
         for done, (planned, chip) in enumerate(zip(plan.chips, chips, strict=True), start=1):
-            behind.write(planned.core, _core(chip, planned.core, answers))
+            if statistic is not None and isinstance(detector, StatisticDetector):
+                probability, values = _measured_core(chip, planned.core, detector)
+                statistic.write(planned.core, values)
+            else:
+                probability = _core(chip, planned.core, answers)
+            behind.write(planned.core, probability)
             progress("detect", done, len(plan.chips))
+
+
+def _measured_core(
+    chip: Chip, core: Window, detector: StatisticDetector
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return stored probabilities (1, H, W) and the statistic (S, H, W) of a chip's core."""
+    rows, cols = core.relative_to(chip.window).slices
+    valid = chip.valid[rows, cols]
+    probability, statistic = detector.measure(chip)
+    return quantise(probability[:, rows, cols], valid), np.where(valid, statistic[:, rows, cols], np.float32(np.nan))
 
 
 def _core(chip: Chip, core: Window, answers: _Answers) -> NDArray[np.uint8]:

@@ -23,7 +23,10 @@ def command_of(record: Mapping[str, Any], out: str = "again") -> str:
     Only what differs from the defaults is said, and what a later version may choose otherwise: model and threshold.
     """
     defaults = RunConfig().model_dump(mode="json")
-    chosen = {**record["parameters"], "model": record["parameters"]["model"] or record["model"]["name"]}
+    parameters = record["parameters"]
+    model = parameters["model"] or (record["model"]["name"] if parameters["detector"] is None else None)
+    asked = record.get("threshold", {}).get("asked")  # a rule, whose value is what it came to on that pair
+    chosen = {**parameters, "model": model, "threshold": asked or parameters["threshold"]}
     options = [
         part
         for name, value in chosen.items()

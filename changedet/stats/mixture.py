@@ -24,6 +24,8 @@ _BINS = 1024
 _MOST_STEPS = 300
 # EM stops once a step raises the mean log-likelihood by less (nats a sample).
 _ENOUGH = 1e-7
+# Squares are in units of variances: below this they are the rounding of pixels that are identical at both dates.
+_ROUNDING = 1e-9
 # A component this regular (deviation under 10 % of the mean) describes a spike of equal values, not a population.
 _LARGEST_SHAPE = 100.0
 # What a second component adds to the mean log-likelihood (nats a sample) of a chi-square statistic without change stays
@@ -77,7 +79,7 @@ class Mixture:
         changed: that of the larger.
         share: of the changed, 0..1; 0 where there is but one population.
         gain: mean log-likelihood that the second component adds (nats a sample).
-        samples: how many values it was fitted to, those of zero not counted.
+        samples: how many values it was fitted to, those of zero, but for rounding, not counted.
     """
 
     unchanged: Gamma
@@ -166,13 +168,13 @@ def fit_mixture(squares: NDArray[np.floating], *, least_gain: float = LEAST_GAIN
 
     Dempster, Laird and Rubin, "Maximum likelihood from incomplete data via the EM algorithm", Journal of the Royal
     Statistical Society B 39, 1977. It begins at Otsu's classes of the cube roots. Pixels that are identical at both
-    dates, whose sum is exactly zero, belong to no distribution and are left out: they are unchanged.
+    dates, whose sum is zero but for rounding, belong to no distribution and are left out: they are unchanged.
 
     Args:
         squares: finite, zero or more.
         least_gain: what a second component must add to the mean log-likelihood (nats a sample) to be kept.
     """
-    positive = squares[squares > 0].astype(np.float64)
+    positive = squares[squares > _ROUNDING].astype(np.float64)
     split = otsu_threshold(np.cbrt(positive)) ** 3
     if not np.isfinite(split):
         value = float(positive.mean()) if positive.size else 1.0

@@ -72,6 +72,11 @@ def mask_layout(geobox: GeoBox, *, tags: Mapping[str, str] | None = None) -> Ras
     return RasterLayout(geobox, descriptions=("change",), colours=_MASK_COLOURS, tags=tags or {})
 
 
+def statistic_layout(geobox: GeoBox, names: tuple[str, ...], *, tags: Mapping[str, str] | None = None) -> RasterLayout:
+    """Return the layout of statistic.tif: float32, NaN for nodata, one band for each of `names`."""
+    return RasterLayout(geobox, len(names), "float32", float("nan"), descriptions=names, tags=tags or {})
+
+
 class RasterSink:
     """A tiled, uncompressed GeoTIFF that takes windows in any order, as a context manager.
 
@@ -231,6 +236,26 @@ def write_mask(
             for window in _block_rows(probability.height, probability.width):
                 stored = probability.read(window=RasterioWindow(0, window.row, window.width, window.height))
                 sink.write(window, mask_of(stored, lowest))
+
+
+def write_mask_of_statistic(
+    statistic_path: str | os.PathLike[str],
+    mask_path: str | os.PathLike[str],
+    threshold: float,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write the mask of what reaches `threshold` in the first band of a raster as `statistic_layout` has it.
+
+    Raises:
+        OutputError: the mask cannot be written.
+    """
+    with rasterio.open(statistic_path) as statistic:
+        layout = mask_layout(GeoBox.from_rio(statistic), tags=tags)
+        with RasterSink(mask_path, layout) as sink:
+            for window in _block_rows(statistic.height, statistic.width):
+                values = statistic.read(1, window=RasterioWindow(0, window.row, window.width, window.height))
+                sink.write(window, np.where(np.isnan(values), NODATA, values >= threshold).astype(np.uint8))
 
 
 def mask_of(stored: NDArray[np.uint8], lowest: int) -> NDArray[np.uint8]:

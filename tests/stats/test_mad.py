@@ -56,7 +56,7 @@ def test_mad_is_that_of_the_paper(bands: int) -> None:
 
 def test_irmad_is_that_of_the_paper() -> None:
     samples = _pixels()
-    mad = fit_irmad(samples)
+    mad = fit_irmad(samples, consistent=False)
     weights, last = np.ones(samples.shape[1]), np.zeros(4)
     iterations = 0
     while True:
@@ -79,6 +79,32 @@ def test_irmad_tells_the_changed_from_the_unchanged_better_than_mad() -> None:
     ]
     highest = samples.shape[1] - 600  # mean rank of the changed pixels where all stand above the others
     assert (highest - ranks[1]) < 0.5 * (highest - ranks[0])
+
+
+def _without_change(bands: int, count: int = 60_000) -> Floats:
+    samples = _pixels(bands, count, changed=0)
+    return samples + np.random.default_rng(9).normal(size=samples.shape)
+
+
+@pytest.mark.parametrize("bands", [1, 4, 9])
+def test_without_change_irmad_stays_where_mad_is(bands: int) -> None:
+    samples = _without_change(bands)
+    plain, reweighted = Mad.from_moments(Moments.of(samples)), fit_irmad(samples)
+    assert reweighted.converged
+    np.testing.assert_allclose(reweighted.correlations, plain.correlations, atol=0.03)
+    assert reweighted.no_change(samples[:bands], samples[bands:]).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_published_irmad_narrows_without_change() -> None:
+    samples = _without_change(4)
+    published = fit_irmad(samples, consistent=False)
+    assert published.no_change(samples[:4], samples[4:]).mean() < 0.2
+
+
+def test_with_change_irmad_keeps_the_distribution_of_the_unchanged() -> None:
+    samples = _pixels(4, 60_000, changed=0.1)
+    unchanged = fit_irmad(samples).statistic(samples[:4], samples[4:])[6000:]
+    assert np.median(unchanged) == pytest.approx(chi2.median(4), rel=0.15)
 
 
 def test_variates_have_the_variance_that_their_correlation_says() -> None:

@@ -1,0 +1,99 @@
+"""Statistics of a whole pair, streamed over a fixed lattice of blocks, whatever the chips are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from changedet.grid import Window
+from changedet.grid.window import blocks
+from changedet.read import BiTemporalPair
+from changedet.read.pair import Chip
+from changedet.stats.moments import Moments
+from changedet.stats.sample import UniformSample
+
+_BLOCK_PX = 512
+# A sample takes no more than this; its shares of anything are then good to a part in a thousand.
+_SAMPLE_BYTES = 32 * 2**20
+_MOST_SAMPLES = 500_000
+# Blocks that statistics of neighbourhoods are sampled from.
+_MOST_BLOCKS = 64
+_SEED = 0
+
+Function = Callable[[Chip], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class PairSample:
+    """What one pass over a pair leaves.
+
+    Attributes:
+        pair: it came from.
+        moments: exact, of the stacked bands (before, then after) of all valid pixels.
+        pixels: float32 (2C, N), a uniform sample of the valid pixels; all of them where there are few.
+        blocks: windows that hold a valid pixel, row by row.
+    """
+
+    pair: BiTemporalPair
+    moments: Moments
+    pixels: NDArray[np.float32]
+    blocks: tuple[Window, ...]
+
+    def of(self, function: Function, halo: int) -> NDArray[np.float32]:
+        """Return a uniform sample, float32 (V, N), of what a function of chips gives at valid pixels.
+
+        At most 64 blocks are looked at, drawn at random with a fixed seed.
+
+        Args:
+            function: from a chip to (V, H, W).
+            halo: px it sees around a pixel.
+        """
+        sample: UniformSample | None = None
+        for index in self._drawn_blocks():
+            block = self.blocks[index]
+            around = Window(block.row - halo, block.col - halo, block.height + 2 * halo, block.width + 2 * halo)
+            chip = self.pair.read(around)
+            rows, cols = block.relative_to(around).slices
+            values = function(chip)[:, rows, cols][:, chip.valid[rows, cols]]
+            sample = sample or UniformSample(_size(len(values)), _SEED)
+            sample.add(index, values)
+        return np.empty((1, 0), np.float32) if sample is None else sample.values()
+
+    def _drawn_blocks(self) -> list[int]:
+        if len(self.blocks) <= _MOST_BLOCKS:
+            return list(range(len(self.blocks)))
+        drawn = np.random.default_rng(_SEED).choice(len(self.blocks), _MOST_BLOCKS, replace=False)
+        return sorted(map(int, drawn))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return how large it is, for run.json."""
+        return {"valid_px": int(self.moments.weight), "sampled_px": self.pixels.shape[1], "seed": _SEED}
+
+
+def sample_pair(pair: BiTemporalPair, progress: Callable[[str, int, int], None]) -> PairSample:
+    """Read every block of the pair once.
+
+    Raises:
+        SceneError: a block cannot be read.
+    """
+    variables = 2 * len(pair.bands)
+    total, sample = Moments.none(variables), UniformSample(_size(variables), _SEED)
+    height, width = pair.geobox.shape
+    lattice = blocks(height, width, _BLOCK_PX)
+    there = []
+    for index, window in enumerate(lattice):
+        chip = pair.read(window)
+        pixels = np.concatenate([chip.before[:, chip.valid], chip.after[:, chip.valid]])
+        total += Moments.of(pixels)
+        sample.add(index, pixels)
+        there += [window] if chip.valid.any() else []
+        progress("statistics", index + 1, len(lattice))
+    return PairSample(pair, total, sample.values(), tuple(there))
+
+
+def _size(variables: int) -> int:
+    return min(_MOST_SAMPLES, _SAMPLE_BYTES // (4 * variables))
