@@ -108,6 +108,24 @@ def _pairs(ctx: Context, param: Parameter, value: tuple[str, ...]) -> dict[str, 
     return dict(item.split("=", 1) for item in value)
 
 
+def _polygon_options(command: Any) -> Any:
+    """Add the options that say what polygons are like; `run` and `vectorize` share them."""
+    for option in reversed(
+        (
+            click.option("--min-area", type=float, help="Leave out polygons below this many m²."),
+            click.option("--min-hole", type=float, help="Fill empty holes below this many m²."),
+            click.option(
+                "--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8."
+            ),
+            click.option("--simplify", type=float, metavar="M", help="Drop corners within this many metres."),
+            click.option("--smooth", is_flag=True, help="Turn stair-steps into slopes."),
+            click.option("--regularize", is_flag=True, help="Turn outlines into right angles, for buildings."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def _reading_options(command: Any) -> Any:
     """Add the options that say how a pair is read; `run` and `inspect` share them."""
     for option in reversed(
@@ -171,8 +189,7 @@ def _reading_options(command: Any) -> Any:
     help="Probability from which a pixel is changed; with --detector also otsu, mixture, chi2:0.99 or"
     " statistic:NUMBER. Default: the model card's, or mixture.",
 )
-@click.option("--min-area", type=float, help="Leave out polygons below this many m².")
-@click.option("--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8.")
+@_polygon_options
 @click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core and discarded.")
 @click.option("--max-memory", metavar="SIZE", help="Memory the process may take, e.g. 2GB (the default).")
 @click.option("--readers", type=int, help="Threads that read ahead of the network. Default: 1; more help behind URLs.")
@@ -341,8 +358,7 @@ def report(out: Path) -> None:
     metavar="PATH|URL",
     help="File to write, *.gpkg, *.parquet, *.fgb or *.geojson, or postgresql://…",
 )
-@click.option("--min-area", type=float, default=0.0, show_default=True, help="Leave out polygons below this many m².")
-@click.option("--connectivity", type=click.Choice([4, 8]), default=8, show_default=True)
+@_polygon_options
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @click.option("--append", is_flag=True, help="Add to what is there, but no polygon twice.")
 def vectorize(mask: str, probability: str | None, out: str, overwrite: bool, append: bool, **options: Any) -> None:

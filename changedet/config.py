@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -93,10 +93,24 @@ class PolygonConfig(_Config):
     Attributes:
         min_area: polygons below this many square metres are left out.
         connectivity: 8 joins pixels that touch at a corner, 4 does not.
+        min_hole: holes below this many square metres are filled, unless something lies in them.
+        simplify: corners are dropped that then lie within this many metres of the outline.
+        smooth: stair-steps become slopes.
+        regularize: outlines become right-angled, as those of buildings are.
     """
 
     min_area: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     connectivity: Literal[4, 8] = 8
+    min_hole: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    simplify: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    smooth: bool = False
+    regularize: bool = False
+
+    @model_validator(mode="after")
+    def _smooth_or_regular(self) -> Self:
+        if self.smooth and self.regularize:
+            raise ValueError("smooth rounds the corners that regularize makes: choose one")
+        return self
 
 
 class RunConfig(PolygonConfig):

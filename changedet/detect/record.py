@@ -47,6 +47,9 @@ def make_record(
         "parameters": {**begun["parameters"], "threshold": threshold.probability},
         "threshold": threshold.as_json(),
         "areas": areas(findings),
+        "polygon_steps": {
+            step: {name: round(area, 1) for name, area in sums.items()} for step, sums in findings.steps.items()
+        },
         "largest": largest(findings),
         "warnings": warnings,
         "times": {"started": started.isoformat(), "seconds": seconds, "reused": reused and str(reused)},

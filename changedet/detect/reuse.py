@@ -31,6 +31,8 @@ _AFTER_THE_NETWORK = frozenset(
         "free_only",
         "readers",
         "report",
+        "vector",
+        "append",
         *PolygonConfig.model_fields,
     }
 )

@@ -37,13 +37,7 @@ def geodesic_measures(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[
     Raises:
         SceneError: the CRS has no ellipsoid (a local or engineering one).
     """
-    geographic, geod = crs.geodetic_crs, crs.get_geod()
-    if geographic is None or geod is None:
-        raise SceneError(
-            f"the coordinate system '{crs.name}' is not tied to the earth",
-            expected="a geographic or projected one, from which areas in m² follow",
-            remedy="georeference the raster (gdalwarp -t_srs, gdal_edit.py -a_srs)",
-        )
+    geographic, geod = on_earth(crs)
     rings, owners, signs = _rings(shapely.segmentize(geometries, _longest_edge(crs)))
     points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
     to_geographic = pyproj.Transformer.from_crs(crs, geographic, always_xy=True)
@@ -57,6 +51,22 @@ def geodesic_measures(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[
     totals = np.zeros((2, len(geometries)))
     np.add.at(totals.T, owners, np.column_stack([area * signs, perimeter]))
     return totals[0], totals[1]
+
+
+def on_earth(crs: pyproj.CRS) -> tuple[pyproj.CRS, pyproj.Geod]:
+    """Return the geographic CRS of the same datum, and its ellipsoid.
+
+    Raises:
+        SceneError: the CRS has no ellipsoid (a local or engineering one).
+    """
+    geographic, geod = crs.geodetic_crs, crs.get_geod()
+    if geographic is None or geod is None:
+        raise SceneError(
+            f"the coordinate system '{crs.name}' is not tied to the earth",
+            expected="a geographic or projected one, from which areas in m² follow",
+            remedy="georeference the raster (gdalwarp -t_srs, gdal_edit.py -a_srs)",
+        )
+    return geographic, geod
 
 
 def _longest_edge(crs: pyproj.CRS) -> float:

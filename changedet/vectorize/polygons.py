@@ -77,11 +77,11 @@ def joined(pieces: Geometries, owners: NDArray[np.int64]) -> Geometries:
     for owner in np.flatnonzero(np.diff(starts) > 1):
         whole[owner] = shapely.union_all(pieces[starts[owner] : starts[owner + 1]])
     several = np.diff(starts) > 1
-    whole[several] = _without_straight_corners(as_multipolygons(whole[several]))
+    whole[several] = without_straight_corners(as_multipolygons(whole[several]))
     return whole
 
 
-def _without_straight_corners(polygons: Geometries) -> Geometries:
+def without_straight_corners(polygons: Geometries) -> Geometries:
     """Return MultiPolygons (N,) of horizontal and vertical edges without the vertices at which nothing turns."""
     if len(polygons) == 0:
         return polygons

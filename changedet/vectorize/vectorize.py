@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import geopandas as gpd
@@ -20,6 +20,7 @@ from changedet.config import PolygonConfig
 from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids
 from changedet.vectorize.polygons import Geometries, as_multipolygons, to_crs
 from changedet.vectorize.regions import Regions, connected_regions
+from changedet.vectorize.shape import shaped
 from changedet.vectorize.source import PathLike, check_probability, mask_grid, nodata_value, opened, values_in
 
 # Polygons that have attributes, and are written, together: some 40 MB.
@@ -72,6 +73,7 @@ class Findings:
         comparable_m2: area of the layer `footprint`.
         unknown_m2: area of the layer `unknown`.
         largest: the ten rows of `changes` of the largest areas.
+        steps: `gained_m2` and `lost_m2` by each step that gave the polygons another shape.
     """
 
     largest: gpd.GeoDataFrame
@@ -79,6 +81,13 @@ class Findings:
     changed_m2: float = 0.0
     comparable_m2: float = 0.0
     unknown_m2: float = 0.0
+    steps: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def count_step(self, step: str, difference: NDArray[np.float64]) -> None:
+        """Count what a step made of some areas (m²)."""
+        sums = self.steps.setdefault(step, {"gained_m2": 0.0, "lost_m2": 0.0})
+        sums["gained_m2"] += float(difference[difference > 0].sum())
+        sums["lost_m2"] -= float(difference[difference < 0].sum())
 
     def add(self, changes: gpd.GeoDataFrame) -> None:
         """Count some more rows of `changes`."""
@@ -146,14 +155,15 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Regions with their areas (N,) m² and perimeters (N,) m."""
+    """Regions with outlines (N,) in pixel coordinates, the pixels' or others, areas (N,) m² and perimeters (N,) m."""
 
     regions: Regions
+    outlines: Geometries
     area: NDArray[np.float64]
     perimeter: NDArray[np.float64]
 
     def where(self, keep: NDArray[np.bool_]) -> _Measured:
-        return _Measured(self.regions.where(keep), self.area[keep], self.perimeter[keep])
+        return _Measured(self.regions.where(keep), self.outlines[keep], self.area[keep], self.perimeter[keep])
 
 
 def _streamed(job: _Job, sink: LayerSink) -> Findings:
@@ -165,7 +175,7 @@ def _streamed(job: _Job, sink: LayerSink) -> Findings:
     for batch in _batches(job):
         is_unknown = batch.values == (-1 if job.nodata is None else job.nodata)
         found = _measured(batch.where(~is_unknown), job.grid)
-        changes = _changes(found.where(found.area >= job.config.min_area), job)
+        changes = _changes(_shaped(found.where(found.area >= job.config.min_area), job, findings), job)
         findings.add(changes)
         sink.write("changes", changes)
         unknown.append(batch.pixels[is_unknown])
@@ -184,7 +194,16 @@ def _batches(job: _Job) -> Iterator[Regions]:
 
 
 def _measured(regions: Regions, grid: GeoBox) -> _Measured:
-    return _Measured(regions, *geodesic_measures(to_crs(regions.pixels, grid.affine), _proj(grid)))
+    return _Measured(regions, regions.pixels, *geodesic_measures(to_crs(regions.pixels, grid.affine), _proj(grid)))
+
+
+def _shaped(found: _Measured, job: _Job, findings: Findings) -> _Measured:
+    """Return the regions with the outlines that the options ask for, counting what each step does to their areas."""
+    for step, outlines in shaped(found.outlines, job.grid, _proj(job.grid), job.config, job.mask):
+        area, perimeter = geodesic_measures(to_crs(outlines, job.grid.affine), _proj(job.grid))
+        findings.count_step(step, area - found.area)
+        found = _Measured(found.regions, outlines, area, perimeter)
+    return found
 
 
 def _changes(found: _Measured, job: _Job) -> gpd.GeoDataFrame:
@@ -206,7 +225,7 @@ def _changes(found: _Measured, job: _Job) -> gpd.GeoDataFrame:
         "model": _text(labels.model, count),
         "threshold": np.full(count, np.nan if labels.threshold is None else labels.threshold),
     }
-    return gpd.GeoDataFrame(columns, geometry=to_crs(regions.pixels, grid.affine), crs=_proj(grid))
+    return gpd.GeoDataFrame(columns, geometry=to_crs(found.outlines, grid.affine), crs=_proj(grid))
 
 
 def _probabilities(regions: Regions, probability: Any | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
