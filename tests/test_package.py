@@ -24,7 +24,6 @@ CONDA_NAMES = {
     "torch": "pytorch",
     "exactextract": "python-exactextract",
     "PyYAML": "pyyaml",
-    "matplotlib": "matplotlib-base",
 }
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from changedet.errors import ConfigError
-from changedet.grid.quantise import STEPS
 from changedet.learn.counts import ProbabilityHistogram
+from changedet.learn.curves import PrecisionRecall
 
 LOG = "log.csv"
+_NOT_DRAWN = ("step", "learning_rate", "gradient_norm", "hard_negative_from")
+_SHARES = ("mined_share", "places_visited", "validation_f1")
 
 
 class TrainingLog:
@@ -83,23 +85,32 @@ def draw_curves(path: Path, rows: list[dict[str, str]], histogram: ProbabilityHi
 
 
 def _draw_steps(axes: Any, rows: list[dict[str, str]]) -> None:
-    names = [name for name in (rows[0] if rows else {}) if name not in ("step", "learning_rate")]
-    for name in names:
-        points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
-        width = max(1, len(points) // 50)
-        # Means of as many steps as make 50 points: the losses of single batches hide what they do.
-        parts = [points[at : at + width] for at in range(0, len(points), width)]
-        steps = [sum(step for step, _ in part) / len(part) for part in parts]
-        values = [sum(value for _, value in part) / len(part) for part in parts]
-        axes.plot(steps, values, label=name.replace("_", " "), linewidth=2 if name == "loss" else 1)
-    axes.set(xlabel="step", title="training")
+    """Draw losses against the left axis, and shares and F1, which lie in 0..1, against the right one."""
+    names = [name for name in (rows[0] if rows else {}) if name not in _NOT_DRAWN]
+    shares = axes.twinx() if any(name in _SHARES for name in names) else axes
+    for index, name in enumerate(names):
+        steps, values = _smoothed([(int(row["step"]), float(row[name])) for row in rows if row[name]])
+        style = {"linestyle": "--"} if name in _SHARES else {"linewidth": 2 if name == "loss" else 1}
+        on = shares if name in _SHARES else axes
+        on.plot(steps, values, label=name.replace("_", " "), color=f"C{index}", **style)
+    axes.set(xlabel="step", ylabel="loss", title="training")
+    if shares is not axes:
+        shares.set(ylabel="share, F1 (dashed)", ylim=(0, 1))
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.figure.legend(loc="outside lower left", ncols=5)
+
+
+def _smoothed(points: list[tuple[int, float]]) -> tuple[list[float], list[float]]:
+    """Return means of as many points as make about 50: the losses of single batches hide what they do."""
+    width = max(1, len(points) // 50)
+    parts = [points[at : at + width] for at in range(0, len(points), width)]
+    steps = [sum(step for step, _ in part) / len(part) for part in parts]
+    return steps, [sum(value for _, value in part) / len(part) for part in parts]
 
 
 def _draw_precision_recall(axes: Any, histogram: ProbabilityHistogram, threshold: float) -> None:
-    counts = [histogram.counts(k / STEPS) for k in range(1, STEPS + 1)]
-    axes.plot([c.recall for c in counts], [c.precision for c in counts])
+    curve = PrecisionRecall.of(histogram)
+    axes.plot(curve.recall, curve.precision)
     chosen = histogram.counts(threshold)
     label = f"threshold {threshold:.2f}: F1 {chosen.f1:.3f}"
     axes.plot([chosen.recall], [chosen.precision], "o", label=label)

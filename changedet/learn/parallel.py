@@ -71,7 +71,7 @@ def share_gradients(network: nn.Module, device: torch.device) -> nn.Module:
     if size() == 1:
         return network
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(network, device_ids=devices)
 
 
 def withhold_gradients(network: nn.Module, *, until_last: bool) -> AbstractContextManager[None]:

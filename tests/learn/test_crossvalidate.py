@@ -1,14 +1,17 @@
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
-from changedet.config import Candidate, ModelPlan, TrainConfig
+from changedet.config import Candidate, LossConfig, ModelPlan, TrainConfig
 from changedet.errors import ConfigError
 from changedet.learn import card
 from changedet.learn.counts import ProbabilityHistogram
@@ -16,6 +19,7 @@ from changedet.learn.crossvalidate import Task, best_candidate, train_models
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset
 from changedet.learn.evaluate import evaluate_scene
 from changedet.network.base import ChangeNetwork
+from changedet.network.metric import SiameseMetric
 from changedet.network.package import build_network, load_model
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -161,3 +165,66 @@ def test_refuses_a_model_with_an_unknown_candidate(make_config: MakeConfig) -> N
     plan = ModelPlan(summary="", bands=BANDS, candidates=("diff", "late"))
     with pytest.raises(ValueError, match="'late' is none of diff, early"):
         make_config(models={"tiny": plan})
+
+
+def test_a_distance_is_calibrated_and_stated_on_the_card(
+    tmp_path: Path, make_oscd: MakeOscd, make_config: MakeConfig
+) -> None:
+    arguments = {"encoder_depth": 2, "decoder_channels": [8, 8], "embedding": 4}
+    metric = Candidate(architecture="siamese_metric", arguments=arguments, loss=LossConfig(contrastive=1))
+    config = make_config(
+        data=make_oscd(tmp_path / "oscd", (*_CITIES, "d"), _SIZE),
+        out=tmp_path / "runs",
+        folds=[["a", "b"], ["c", "d"]],
+        candidates={"metric": metric},
+        early_stop={"scenes": ["a", "c"], "every": 2},
+        steps=4,
+    )
+    assert [Task("tiny", "metric", fold, config).validation for fold in (0, 1, None)] == [("c",), ("a",), ("a", "c")]
+    (path,) = train_models(config, jobs=1, command="changedet train it", report=lambda line: None)
+    model = load_model(path)
+    network, stated = model.network, model.card.figures["distance"]
+    assert isinstance(network, SiameseMetric)
+    assert isinstance(stated, dict)
+    assert stated["scale"] == pytest.approx(float(network.scale))
+    assert stated["threshold"] == pytest.approx(float(network.threshold))
+    # The distance from which a pixel is changed is the one whose probability is the card's threshold.
+    changed_from = torch.tensor(stated["changed_from"])
+    probability = ((changed_from - network.threshold) * network.scale).sigmoid()
+    assert float(probability) == pytest.approx(model.card.threshold, abs=1e-5)
+    assert path.with_suffix(".png").stat().st_size > 10_000
+    with (Task("tiny", "metric", None, config).folder / "log.csv").open() as file:
+        assert file.readline().strip().endswith(",validation_f1")
+
+
+def test_refuses_to_validate_on_a_scene_that_is_not_there(
+    tmp_path: Path, make_oscd: MakeOscd, make_config: MakeConfig
+) -> None:
+    stop = {"scenes": ["a", "c", "z"]}
+    root = make_oscd(tmp_path / "oscd", _CITIES, 32)
+    config = make_config(data=root, out=tmp_path / "runs", folds=[["a"], ["b", "c"]], early_stop=stop)
+    with pytest.raises(ConfigError, match=r"(?s)early_stop.scenes names z.*some of a, b, c"):
+        train_models(config, jobs=1, command="", report=print)
+
+
+def test_refuses_to_hold_out_all_that_is_validated_on(make_config: MakeConfig) -> None:
+    with pytest.raises(ValueError, match="leaves nothing to validate on beside the fold a"):
+        make_config(early_stop={"scenes": ["a"]})
+
+
+@pytest.mark.slow
+def test_torchrun_shares_every_training_of_the_command(
+    tmp_path: Path, make_oscd: MakeOscd, make_config: MakeConfig
+) -> None:
+    config = make_config(
+        data=make_oscd(tmp_path / "oscd", _CITIES, _SIZE), out=tmp_path / "runs", folds=[["a"], ["b", "c"]], steps=2
+    )
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump({"train": config.model_dump(mode="json")}))
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*run, "-m", "changedet", "train", str(file)], check=False, timeout=280, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[:3000]
+    assert load_model(config.out / "tiny.safetensors").card.name == "tiny"
+    assert done.stdout.count("fold 0") == 2, "one process speaks"

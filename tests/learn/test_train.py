@@ -1,3 +1,5 @@
+import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,11 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from changedet.config import Candidate, TrainConfig
+from changedet.config import Candidate, LossConfig, TrainConfig
 from changedet.errors import ConfigError, ModelError
+from changedet.learn import train as training
+from changedet.learn.augment import augment
 from changedet.learn.datasets import LabelledScene
+from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.sample import ChipSampler
 from changedet.learn.train import half_type, train
 from changedet.network.base import ChangeNetwork
+from changedet.network.losses import ChangeLoss
+from changedet.network.normalise import LogReflectance
+from changedet.network.package import build_network
 
 BANDS = ("B02", "B03", "B04", "B08")
 MakeScene = Callable[..., LabelledScene]
@@ -28,7 +37,14 @@ def _train(
     progress: Callable[[int, float], None] = _ignore,
     candidate: str = "diff",
 ) -> ChangeNetwork:
-    return train([scene], BANDS, config.candidates[candidate], config, folder, progress)
+    aside = [_validation_scene(scene)] if config.early_stop else []
+    return train([scene], BANDS, config.candidates[candidate], config, folder, progress, aside)
+
+
+def _validation_scene(scene: LabelledScene) -> LabelledScene:
+    """Return the scene turned by half: another place."""
+    turned = {name: getattr(scene, name)[..., ::-1, ::-1].copy() for name in ("before", "after", "changed", "valid")}
+    return LabelledScene("place1", **turned)
 
 
 def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -65,21 +81,166 @@ def _interrupt_at(last: int) -> Callable[[int, float], None]:
     return progress
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("last", [3, 4])
+# Everything a checkpoint has to hold, together; the validation scene is another place.
+_ALL_STATES: dict[str, Any] = {
+    "schedule": "cosine",
+    "accumulate": 2,
+    "hard_share": 0.5,
+    "loss": {"bce": 1, "dice": 1, "hard_negatives": 0.5, "border": "soft"},
+    "early_stop": {"scenes": ["place1"], "every": 2, "patience": 9},
+    "folds": [["a"], ["b"]],
+}
+_METRIC = Candidate(
+    architecture="siamese_metric",
+    arguments={"encoder_depth": 2, "decoder_channels": [8, 8], "embedding": 4},
+    loss=LossConfig(triplet=1, contrastive=0.5),
+)
+
+
+@pytest.mark.parametrize(
+    ("last", "candidate", "changes"),
+    [
+        (3, "diff", {}),
+        (4, "diff", {"precision": "bfloat16"}),
+        (4, "diff", _ALL_STATES),
+        (3, "diff", {**_ALL_STATES, "precision": "bfloat16"}),
+        (3, "metric", {}),
+    ],
+)
 def test_resumed_is_bit_identical_to_uninterrupted(
-    last: int, precision: str, tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig
+    last: int, candidate: str, changes: dict[str, Any], tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig
 ) -> None:
     """Interrupted in the step after a checkpoint, and in one between."""
-    whole, resumed, config = tmp_path / "whole", tmp_path / "resumed", make_config(precision=precision)
-    expected = _train(make_scene(), config, whole)
+    plain = make_config(**changes)
+    config = plain.model_copy(update={"candidates": {**plain.candidates, "metric": _METRIC}})
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    expected = _train(make_scene(), config, whole, candidate=candidate)
     with pytest.raises(_InterruptedError):
-        _train(make_scene(), config, resumed, _interrupt_at(last))
+        _train(make_scene(), config, resumed, _interrupt_at(last), candidate)
     steps: list[int] = []
-    network = _train(make_scene(), config, resumed, lambda step, loss: steps.append(step))
+    network = _train(make_scene(), config, resumed, lambda step, loss: steps.append(step), candidate)
     assert steps == list(range(last // 2 * 2, 6))
     assert _equal(network.state_dict(), expected.state_dict())
     assert _equal(*(load_file(folder / "checkpoint.safetensors") for folder in (whole, resumed)))
+    assert (resumed / "log.csv").read_text() == (whole / "log.csv").read_text()
+
+
+def _log_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_batches_accumulated_are_one_step_of_their_mean_gradient(
+    tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig
+) -> None:
+    """Against a loop by hand over the same two batches."""
+    config = make_config(steps=2, accumulate=2, ema=0, augment={"crop_px": 48})
+    scene = make_scene()
+    norms = [float(row["gradient_norm"]) for row in _log_of_training(scene, config, tmp_path)]
+    torch.manual_seed(config.seed)
+    network = build_network("fc_siam_diff", {"in_channels": len(BANDS), "width": 4})
+    sampler = ChipSampler([scene], size=48, batch=2, changed_share=config.changed_share, seed=config.seed)
+    loss = ChangeLoss(config.loss)
+    for index in range(2):
+        torch.manual_seed(config.seed * 1_000_003 + index)
+        batch = augment(sampler.draw(index), BANDS, config.augment, config.seed, index)
+        logits = network(LogReflectance()(batch.before), LogReflectance()(batch.after))
+        torch.autograd.backward(loss(logits, batch.target, batch.valid).total / 2)
+    expected = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+    assert norms[0] == pytest.approx(float(expected), rel=1e-4)
+
+
+def _log_of_training(scene: LabelledScene, config: TrainConfig, folder: Path) -> list[dict[str, str]]:
+    _train(scene, config, folder)
+    return _log_of(folder)
+
+
+def test_schedules_are_those_they_are_called(tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig) -> None:
+    rates = {}
+    for schedule in ("cosine", "one_cycle"):
+        config = make_config(steps=10, schedule=schedule, learning_rate=0.01)
+        rows = _log_of_training(make_scene(), config, tmp_path / schedule)
+        rates[schedule] = [float(row["learning_rate"]) for row in rows]
+    cosine = [0.01 * (1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]
+    assert rates["cosine"] == pytest.approx(cosine, rel=1e-4)
+    assert rates["one_cycle"][0] == pytest.approx(0.01 / 25, rel=1e-4)
+    assert max(rates["one_cycle"]) == pytest.approx(rates["one_cycle"][2], rel=0.05)
+
+
+def test_stops_when_validation_gains_no_more_and_keeps_the_best_weights(
+    tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The score rises once, then never again: the weights are those of the second validation."""
+    scores = iter([0.1, 0.4, 0.4, 0.3, 0.9])
+    seen: list[dict[str, Any]] = []
+
+    def score(self: Any) -> float:
+        f1 = next(scores)
+        seen.append({name: value.clone() for name, value in self.state.average.module.state_dict().items()})
+        self.state.best.update(f1, self.state.average.module)
+        return f1
+
+    monkeypatch.setattr(training._Training, "_validate", score)
+    stop = {"scenes": ["place1"], "every": 2, "patience": 2}
+    network = _train(make_scene(), make_config(steps=20, early_stop=stop), tmp_path)
+    rows = _log_of(tmp_path)
+    assert [row["step"] for row in rows if row["validation_f1"]] == ["1", "3", "5", "7"]
+    assert len(rows) == 8
+    assert _equal(network.state_dict(), seen[1])
+    again = _train(make_scene(), make_config(steps=20, early_stop=stop), tmp_path, _interrupt_at(0))
+    assert _equal(again.state_dict(), seen[1])
+
+
+def test_validation_scores_the_averaged_weights_on_the_scenes_set_aside(
+    tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig
+) -> None:
+    config = make_config(steps=2, early_stop={"scenes": ["place1"], "every": 2})
+    aside = make_scene(seed=1)
+    network = train([make_scene()], BANDS, config.candidates["diff"], config, tmp_path, _ignore, [aside])
+    pooled = evaluate_scene(network, aside)
+    expected = pooled.counts(pooled.best_threshold()).f1
+    assert float(_log_of(tmp_path)[-1]["validation_f1"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_log_shows_what_mining_does(tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig) -> None:
+    config = make_config(hard_share=0.5, loss={"bce": 1, "hard_negatives": 0.2})
+    rows = _log_of_training(make_scene(), config, tmp_path)
+    visited = [float(row["places_visited"]) for row in rows]
+    assert visited == sorted(visited)
+    assert 0 < visited[0] < visited[-1] <= 1
+    assert all(float(row["hard_negative_from"]) > 0 for row in rows)
+    assert all(float(row["loss"]) == pytest.approx(float(row["bce"])) for row in rows)
+
+
+def test_a_metric_network_learns_one_chip(tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig) -> None:
+    still = dict.fromkeys(("warp_share", "gain", "band_gain", "haze", "noise"), 0) | {"crop_px": 48}
+    candidate = _METRIC.model_copy(update={"loss": LossConfig(contrastive=1)})
+    config = make_config(
+        steps=30, candidates={"diff": candidate}, changed_share=1, learning_rate=0.01, ema=0.5, augment=still
+    )
+    scene = make_scene()
+    network = _train(scene, config, tmp_path)
+    histogram = evaluate_scene(network, scene)
+    assert histogram.counts(histogram.best_threshold()).f1 > 0.9
+
+
+def test_deterministic_mode_is_on_for_the_training_alone(
+    tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig
+) -> None:
+    modes: list[bool] = []
+    config = make_config(steps=2, deterministic=True)
+    _train(
+        make_scene(), config, tmp_path, lambda step, loss: modes.append(torch.are_deterministic_algorithms_enabled())
+    )
+    assert modes == [True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_refuses_a_device_that_is_not_there(tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=r"(?s)device cuda.*device: cpu"):
+        _train(make_scene(), make_config(device="cuda"), tmp_path)
 
 
 def test_a_finished_training_is_only_loaded(tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig) -> None:

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from changedet.learn.datasets import LabelledScene
+from changedet.learn.distance import calibrate_distance, distance_figures, fit_logistic
+from changedet.learn.evaluate import evaluate_scene
+from changedet.network.metric import SiameseMetric
+
+
+def test_finds_the_logistic_function_that_the_labels_were_drawn_by() -> None:
+    rng = np.random.default_rng(2)
+    distances = rng.gamma(2.0, 0.4, 400_000).astype(np.float32)
+    changed = rng.random(len(distances)) < 1 / (1 + np.exp(-5 * (distances - 1.5)))
+    scale, threshold = fit_logistic(distances, changed)
+    assert scale == pytest.approx(5, rel=0.03)
+    assert threshold == pytest.approx(1.5, rel=0.01)
+
+
+def test_does_not_depend_on_the_unit_of_the_distance() -> None:
+    rng = np.random.default_rng(3)
+    distances = rng.random(50_000).astype(np.float32)
+    changed = rng.random(len(distances)) < distances**2
+    scale, threshold = fit_logistic(distances, changed)
+    thousandfold = fit_logistic(1000 * distances, changed)
+    assert thousandfold == pytest.approx((scale / 1000, threshold * 1000), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("distances", "changed"),
+    [
+        ([0.1, 0.2, 0.9, 1.0], [False, False, True, True]),  # parted wholly: no finite slope is the likeliest
+        ([0.1, 0.2, 0.9, 1.0], [True, True, False, False]),  # the wrong way round: the map still rises
+        ([0.0, 0.0, 0.0, 0.0], [True, False, False, False]),
+        ([0.1, 0.2, 0.9, 1.0], [False, False, False, False]),
+    ],
+)
+def test_the_map_rises_and_is_finite_whatever_the_distances(distances: list[float], changed: list[bool]) -> None:
+    scale, threshold = fit_logistic(np.array(distances, np.float32), np.array(changed))
+    assert np.isfinite([scale, threshold]).all()
+    assert scale > 0
+
+
+def test_a_calibrated_network_states_the_share_of_change_and_its_distance(
+    make_scene: Callable[..., LabelledScene],
+) -> None:
+    torch.manual_seed(0)
+    arguments = {"encoder_depth": 2, "decoder_channels": [8, 8], "embedding": 4}
+    network = SiameseMetric(in_channels=4, **arguments).eval()
+    scenes = [make_scene(seed=seed) for seed in range(2)]
+    calibrate_distance(network, scenes)
+    histogram = evaluate_scene(network, scenes[0]) + evaluate_scene(network, scenes[1])
+    total = histogram.changed + histogram.unchanged
+    mean = (total * np.arange(255) / 254).sum() / total.sum()
+    assert mean == pytest.approx(histogram.changed.sum() / total.sum(), abs=0.004)
+    figures = distance_figures(network, 0.2)
+    logit = (figures["changed_from"] - figures["threshold"]) * figures["scale"]
+    assert 1 / (1 + np.exp(-logit)) == pytest.approx(0.2)
