@@ -13,17 +13,19 @@ from changedet.errors import ChangeDetError
 
 if TYPE_CHECKING:
     from changedet.detect.run import RunResult, run
+    from changedet.detect.series import run_series
     from changedet.network.package import load_model
     from changedet.read.pair import open_pair
 
 __version__ = version("changedet")
-__all__ = ["ChangeDetError", "RunResult", "__version__", "load_model", "open_pair", "run"]
+__all__ = ["ChangeDetError", "RunResult", "__version__", "load_model", "open_pair", "run", "run_series"]
 
 _LAZY = {
     "RunResult": "changedet.detect.run",
     "load_model": "changedet.network.package",
     "open_pair": "changedet.read.pair",
     "run": "changedet.detect.run",
+    "run_series": "changedet.detect.series",
 }
 
 

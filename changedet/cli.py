@@ -174,8 +174,7 @@ def _reading_options(command: Any) -> Any:
 
 
 @cli.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("scenes", nargs=-1, required=True, metavar="BEFORE AFTER [LATER]...")
 @click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--model", help="Shipped model or model file. Default: the best shipped one that fits the bands.")
 @click.option(
@@ -212,28 +211,52 @@ def _reading_options(command: Any) -> Any:
 @click.option("--append", is_flag=True, help="Add to what is at the paths and URLs of --vector.")
 @_reading_options
 @click.pass_context
-def run(ctx: Context, /, before: str, after: str, out: Path, **options: Any) -> None:
-    """Map what changed between BEFORE and AFTER.
+def run(ctx: Context, /, scenes: tuple[str, ...], out: Path, **options: Any) -> None:
+    """Map what changed between BEFORE and AFTER, or between every two of more dates.
 
     Writes probability.tif, mask.tif, changes.gpkg, report.html and run.json into the output folder, and with --detector
-    also statistic.tif. A scene is a raster file or a folder of single-band files such as a Sentinel-2 download.
+    also statistic.tif. A scene is a raster file or a folder of single-band files such as a Sentinel-2 download, a .SAFE
+    or Landsat folder, a URL, or stac:ITEM. Of more than two dates there is a folder for each interval, and
+    first_change.tif.
 
     \b
     changedet run before.tif after.tif -o out
     changedet run imgs_1 imgs_2 -o out --coregister --min-area 500
     changedet run a.tif b.tif -o out --bands red=3,green=2,blue=1,nir=4 --threshold 0.4
     changedet run a.tif b.tif -o out --detector irmad
+    changedet run 2018.tif 2020.tif 2022.tif -o out
     """
-    _run(ctx, before, after, out, options)
+    _run(ctx, scenes, out, options)
 
 
-def _run(ctx: Context, before: str, after: str, out: Path, options: dict[str, Any]) -> None:
+def _run(ctx: Context, scenes: tuple[str, ...], out: Path, options: dict[str, Any]) -> None:
+    if len(scenes) > 2:
+        _run_series(ctx, scenes, out, options)
+        return
+    if len(scenes) < 2:
+        raise click.UsageError("Missing argument 'AFTER'.")
     from changedet.detect.run import run as run_job
 
     with _Progress(quiet=ctx.obj["quiet"]) as progress:
-        result = run_job(before, after, out, progress=progress, **_given(options))
+        result = run_job(scenes[0], scenes[1], out, progress=progress, **_given(options))
     if not ctx.obj["quiet"]:
         _print_result(result)
+
+
+def _run_series(ctx: Context, scenes: tuple[str, ...], out: Path, options: dict[str, Any]) -> None:
+    from changedet.detect.series import run_series
+
+    with _Progress(quiet=ctx.obj["quiet"]) as progress:
+        result = run_series(scenes, out, progress=progress, **_given(options))
+    if ctx.obj["quiet"]:
+        return
+    for warning in result.record["warnings"]:
+        _ERR.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    for interval in result.record["intervals"]:
+        dates, areas = interval["dates"], interval["areas"]
+        told = f"{dates['before'] or 'unknown'} to {dates['after'] or 'unknown'}"
+        _OUT.print(f"{interval['folder']}: {escape(told)}: {areas['polygons']} changes, {_area(areas['changed_m2'])}")
+    _OUT.print(f"written to {escape(str(result.out))}: first_change.tif, run.json and the folders of the intervals")
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -469,7 +492,7 @@ def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
     steps = load_pipeline(file, changes)
     if steps.run is not None:
         options = steps.run.model_dump(exclude={"before", "after", "out"}, exclude_unset=True)
-        _run(ctx, steps.run.before, steps.run.after, steps.run.out, options)
+        _run(ctx, (steps.run.before, steps.run.after), steps.run.out, options)
     elif steps.train is not None:
         _train(ctx, file, changes, jobs=1)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from changedet.config import RunConfig
@@ -23,7 +24,7 @@ WARN_BEYOND = 1.5
 REFUSE_BEYOND = 3.0
 
 
-def choose_model(scenes: tuple[Scene, Scene], config: RunConfig, out: str = "OUT") -> str:
+def choose_model(scenes: Sequence[Scene], config: RunConfig, out: str = "OUT") -> str:
     """Return the name or path of the model to use: the one asked for, or the best shipped one that fits the bands.
 
     Best is the highest cross-validated F1 on the cards. Those figures are of models that have all their bands, so one
@@ -50,7 +51,7 @@ def choose_model(scenes: tuple[Scene, Scene], config: RunConfig, out: str = "OUT
             "none of the shipped models is free for commercial use",
             remedy=f"--model FILE, or without --free-only{_offer(scenes, config, out)}",
         )
-    there = set(scenes[0].names) & set(scenes[1].names)
+    there = _offered(scenes)
     fitting = [name for name, card in usable.items() if set(card.bands) - set(card.optional_bands) <= there]
     if not fitting:
         raise _nothing_fits(scenes, usable, _offer(scenes, config, out))
@@ -63,7 +64,7 @@ def _merit(card: Card, there: set[str]) -> tuple[bool, float, int]:
     return set(card.bands) <= there, float(pooled.get("f1") or 0), len(set(card.bands) & there)
 
 
-def choose_encoder(scenes: tuple[Scene, Scene], config: RunConfig) -> str | None:
+def choose_encoder(scenes: Sequence[Scene], config: RunConfig) -> str | None:
     """Return the model whose encoder `--detector deep` uses: the one asked for, else a shipped one that fits, or None.
 
     A model fits where all its bands are there at both dates and it is free, if only free ones are wanted.
@@ -73,16 +74,16 @@ def choose_encoder(scenes: tuple[Scene, Scene], config: RunConfig) -> str | None
     """
     if config.model is not None:
         return choose_model(scenes, config)
-    there = set(scenes[0].names) & set(scenes[1].names)
+    there = _offered(scenes)
     cards = {name: read_card(path) for name, path in shipped_models().items()}
     usable = {name: card for name, card in cards.items() if card.commercial_use or not config.free_only}
     fitting = [name for name, card in usable.items() if set(card.bands) <= there]
     return max(fitting, key=lambda name: len(usable[name].bands), default=None)
 
 
-def bands_for(card: Card, scenes: tuple[Scene, Scene]) -> tuple[str, ...]:
+def bands_for(card: Card, scenes: Sequence[Scene]) -> tuple[str, ...]:
     """Return the bands of the card to read: all but the optional ones that a date lacks."""
-    there = set(scenes[0].names) & set(scenes[1].names)
+    there = _offered(scenes)
     return tuple(band for band in card.bands if band in there or band not in card.optional_bands)
 
 
@@ -90,6 +91,11 @@ def told_missing(card: Card, bands: tuple[str, ...]) -> str | None:
     """Return what a user should know where a pair gives only `bands` of the card's, None where it gives all."""
     missing = [describe(band) for band in card.bands if band not in bands]
     return f"{card.name} has to do without {', '.join(missing)}, which not both dates have" if missing else None
+
+
+def _offered(scenes: Sequence[Scene]) -> set[str]:
+    """Return the bands that all scenes have, by their own names or those they stand in for."""
+    return set(frozenset.intersection(*(scene.offers for scene in scenes)))
 
 
 def _check_free(card: Card, config: RunConfig) -> None:
@@ -100,19 +106,19 @@ def _check_free(card: Card, config: RunConfig) -> None:
         )
 
 
-def _nothing_fits(scenes: tuple[Scene, Scene], cards: dict[str, Card], offer: str) -> PairError:
+def _nothing_fits(scenes: Sequence[Scene], cards: dict[str, Card], offer: str) -> PairError:
     nearest = min(cards.values(), key=lambda card: len(card.bands))
     required = [band for band in nearest.bands if band not in nearest.optional_bands]
-    missing = [band for band in required if any(band not in scene.names for scene in scenes)]
+    missing = [band for band in required if any(band not in scene.offers for scene in scenes)]
     return PairError(
-        f"no shipped model fits: before has bands {', '.join(scenes[0].names)}, after {', '.join(scenes[1].names)};"
+        f"no shipped model fits: before has bands {', '.join(scenes[0].names)}, after {', '.join(scenes[-1].names)};"
         f" {nearest.name} misses {', '.join(map(describe, missing))}",
         expected="; or ".join(f"{card.name}: {', '.join(map(describe, card.bands))}" for card in cards.values()),
         remedy=f"say which band is which, e.g. {suggest_mapping(nearest.bands)}{offer}",
     )
 
 
-def _offer(scenes: tuple[Scene, Scene], config: RunConfig, out: str) -> str:
+def _offer(scenes: Sequence[Scene], config: RunConfig, out: str) -> str:
     """Return the command that does without a model, as the rest of a remedy; empty where that would not work either."""
     try:
         common_bands(*scenes)

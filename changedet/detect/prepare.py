@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from changedet.read.displacement import NONE
 from changedet.read.field import Registration, register
 from changedet.read.interpret import told
 from changedet.read.pair import Correction, RasterPair
-from changedet.read.radiometry import Curves, plan_radiometry
+from changedet.read.radiometry import Curves, RadiometryPlan, plan_radiometry, stretch
 from changedet.read.report import PairReport, report_pair
 from changedet.read.survey import Survey, survey
 
@@ -72,6 +73,83 @@ def prepare(pair: RasterPair, *, coregister: Coregister = False, normalize: Norm
     Raises:
         PairError: no pixel is valid at both dates.
     """
+    look = _look(pair, coregister)
+    plan = look.radiometry(normalize)
+    return Preparation(_report(look, plan), Correction(look.found.displacement, plan.before, plan.after))
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPreparation:
+    """What was learned of a series.
+
+    Attributes:
+        corrections: of each date but the first, against the first.
+        intervals: of each two dates that follow each other: the report of the pair, and the correction of its dates.
+    """
+
+    corrections: tuple[Correction, ...]
+    intervals: tuple[Preparation, ...]
+
+    def corrected(self, pairs: Sequence[RasterPair]) -> list[RasterPair]:
+        """Return the pairs of the first date with each other one, corrected."""
+        return [pair.corrected(correction) for pair, correction in zip(pairs, self.corrections, strict=True)]
+
+
+def prepare_series(
+    pairs: Sequence[RasterPair], *, coregister: Coregister = False, normalize: Normalize = "none"
+) -> SeriesPreparation:
+    """Prepare a series: the first date with each of the others, so that each date is corrected once and the same.
+
+    Args:
+        pairs: the first date with each of the others, on one grid.
+        coregister: see `prepare`.
+        normalize: see `prepare`; to the first date.
+
+    Raises:
+        PairError: no pixel is valid at the first date and another.
+    """
+    looks = [_look(pair, coregister) for pair in pairs]
+    line = stretch([looks[0].aligned.before, *(look.aligned.after for look in looks)], pairs[0].bands)
+    plans = [look.radiometry(normalize, line) for look in looks]
+    corrections = [
+        Correction(look.found.displacement, plan.before, plan.after) for look, plan in zip(looks, plans, strict=True)
+    ]
+    intervals = [Preparation(_report(looks[0], plans[0]), corrections[0])]
+    for number in range(1, len(pairs)):
+        with pairs[number].after_another(pairs[number - 1]) as pair:
+            why = f"{looks[number].found.why}, against the first date"
+            report = report_pair(pair, survey(pair), alignment=why, radiometry=plans[number].why)
+        earlier, later = corrections[number - 1], corrections[number]
+        intervals.append(Preparation(report, Correction(later.displacement, earlier.after, later.after)))
+    return SeriesPreparation(tuple(corrections), tuple(intervals))
+
+
+def _report(look: _Look, plan: RadiometryPlan) -> PairReport:
+    return report_pair(look.pair, look.seen, alignment=look.found.why, remaining=look.remaining, radiometry=plan.why)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """A look at a pair: as it is, what is removed, and how it is then."""
+
+    pair: RasterPair
+    seen: Survey
+    found: Registration
+    remaining: ShiftEstimate | None
+    aligned: Survey
+
+    def radiometry(self, method: str, line: tuple[float, float] | None = None) -> RadiometryPlan:
+        return plan_radiometry(
+            self.aligned.before,
+            self.aligned.after,
+            bands=self.pair.bands,
+            physical=self.pair.is_physical,
+            method=method,
+            line=line,
+        )
+
+
+def _look(pair: RasterPair, coregister: Coregister) -> _Look:
     seen = survey(pair)
     if seen.valid_share == 0 and not _any_valid(pair):
         raise PairError(
@@ -79,10 +157,7 @@ def prepare(pair: RasterPair, *, coregister: Coregister = False, normalize: Norm
             expected="some pixels that are valid at both dates",
             remedy="changedet inspect shows the share; --nodata sets what marks invalid pixels",
         )
-    found, remaining, aligned = _aligned(pair, seen, _register(seen, coregister))
-    plan = plan_radiometry(aligned.before, aligned.after, bands=pair.bands, physical=pair.is_physical, method=normalize)
-    report = report_pair(pair, seen, alignment=found.why, remaining=remaining, radiometry=plan.why)
-    return Preparation(report, Correction(found.displacement, plan.before, plan.after))
+    return _Look(pair, seen, *_aligned(pair, seen, _register(seen, coregister)))
 
 
 def _register(seen: Survey, coregister: Coregister) -> Registration:

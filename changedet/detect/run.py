@@ -20,7 +20,7 @@ from changedet.config import RunConfig, check_options
 from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.label_free import StatisticDetector
-from changedet.detect.method import Method, choose_method
+from changedet.detect.method import choose_method
 from changedet.detect.prepare import Preparation, prepare
 from changedet.detect.record import begin_record, make_record
 from changedet.detect.reuse import causes_of, earlier_run, restore
@@ -29,7 +29,7 @@ from changedet.detect.stitch import Progress, silent, stitch
 from changedet.detect.threshold import Threshold
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
-from changedet.read.pair import RasterPair
+from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
 from changedet.report import Inputs, write_report
 from changedet.vectorize import vectorize
@@ -117,12 +117,12 @@ def run(
             with _corrected(raw, preparation, config.readers) as (pair, *more):
                 detector, preparation = method.fit(pair, preparation, progress)
                 threshold = method.threshold(config.threshold, preparation)
-                tags = _tags(scenes, method, threshold)
-                plan = _plan(pair, detector, method.name, config)
+                plan = plan_chips_of(pair, detector, method.name, config)
                 begun = begin_record(scenes, config, preparation, plan, method)
+                detection = Detection(started, scenes, raw.options, config, threshold, begun, preparation, notes)
                 earlier = earlier_run(out, config, causes_of(begun))
                 with (
-                    _sinks(staging, pair, detector, tags) as (sink, statistic),
+                    _sinks(staging, pair, detector, detection.tags) as (sink, statistic),
                     rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))),
                 ):
                     if earlier is not None:
@@ -130,23 +130,7 @@ def run(
                     else:
                         stitch(pair, detector, plan, sink, progress, more=more, statistic=statistic)
         method.release()
-        _write_mask(staging, threshold, tags)
-        with Spool(staging.path("layers")) as spool:
-            findings = vectorize(staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config)
-        _write(staging, spool.layers(), config, progress)
-        record = make_record(
-            begun,
-            started=started,
-            findings=findings,
-            threshold=threshold,
-            warnings=_warnings(notes, preparation, config),
-            reused=earlier,
-        )
-        write_run_json(staging.path("run.json"), record)
-        _report(staging, scenes, config, progress)
-        results = tuple(name for name in (*_RESULTS, *_extra_files(config)) if staging.path(name).exists())
-        for name in results:
-            staging.publish(name)
+        record, results = finish(staging, detection, progress, reused=earlier)
     result = RunResult(Path(out), record, results)
     _deliver(result, targets, config)
     return result
@@ -199,7 +183,12 @@ def _write_mask(staging: Staging, threshold: Threshold, tags: dict[str, str]) ->
         write_mask_of_statistic(staging.path("values.tif"), path, threshold.statistic, tags=tags)
 
 
-def _plan(pair: RasterPair, detector: ChangeDetector, name: str, config: RunConfig) -> ChipPlan:
+def plan_chips_of(pair: RasterPair, detector: ChangeDetector, name: str, config: RunConfig) -> ChipPlan:
+    """Return the chips of a pair, by the halo of the detector called `name` and the memory it may take.
+
+    Raises:
+        ConfigError: an exact halo of a model that has none, or too little memory.
+    """
     height, width = pair.geobox.shape
     if config.halo == "exact" and detector.tiling != "exact":
         raise ConfigError(
@@ -217,16 +206,67 @@ def _corrected(raw: RasterPair, preparation: Preparation, count: int) -> Iterato
         yield [stack.enter_context(raw.corrected(preparation.correction)) for _ in range(count)]
 
 
-def _tags(scenes: tuple[Scene, Scene], method: Method, threshold: Threshold) -> dict[str, str]:
-    """Return what all rasters say of themselves."""
-    known = {
-        "MODEL_SHA256": method.digest,
-        "DATE_BEFORE": scenes[0].date,
-        "DATE_AFTER": scenes[1].date,
-        "STATISTIC_THRESHOLD": None if threshold.statistic is None else f"{threshold.statistic:.6g}",
-    }
-    told = {name: value for name, value in known.items() if value}
-    return {"MODEL": method.name, "THRESHOLD": f"{threshold.probability:.6g}", **told}
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """What was decided before the first chip, and is told of with the results.
+
+    Attributes:
+        started: when the run did.
+        scenes: before and after.
+        reading: how they are read.
+        config: the options.
+        threshold: from where a pixel is changed.
+        begun: what the record holds so far, see `begin_record`.
+        preparation: what was learned of the pair.
+        notes: what a user should know of the method.
+    """
+
+    started: datetime
+    scenes: tuple[Scene, Scene]
+    reading: PairOptions
+    config: RunConfig
+    threshold: Threshold
+    begun: dict[str, Any]
+    preparation: Preparation
+    notes: list[str]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What all rasters say of themselves."""
+        model, statistic = self.begun["model"], self.threshold.statistic
+        known = {
+            "MODEL_SHA256": model["sha256"],
+            "DATE_BEFORE": self.scenes[0].date,
+            "DATE_AFTER": self.scenes[1].date,
+            "STATISTIC_THRESHOLD": None if statistic is None else f"{statistic:.6g}",
+        }
+        told = {name: value for name, value in known.items() if value}
+        return {"MODEL": model["name"], "THRESHOLD": f"{self.threshold.probability:.6g}", **told}
+
+
+def finish(
+    staging: Staging, detection: Detection, progress: Progress, *, reused: Path | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Turn what was stored in `staging` into all results, publish them, and return run.json and their names."""
+    config = detection.config
+    _write_mask(staging, detection.threshold, detection.tags)
+    with Spool(staging.path("layers")) as spool:
+        findings = vectorize(staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config)
+    _write(staging, spool.layers(), config, progress)
+    record = make_record(
+        detection.begun,
+        started=detection.started,
+        findings=findings,
+        threshold=detection.threshold,
+        warnings=_warnings(detection.notes, detection.preparation, config),
+        reused=reused,
+    )
+    write_run_json(staging.path("run.json"), record)
+    _report(staging, detection, progress)
+    results = tuple(name for name in (*_RESULTS, *_extra_files(config)) if staging.path(name).exists())
+    for name in results:
+        staging.publish(name)
+    return record, results
 
 
 def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progress: Progress) -> None:
@@ -254,12 +294,12 @@ def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progre
     progress("write", 3, 3)
 
 
-def _report(staging: Staging, scenes: tuple[Scene, Scene], config: RunConfig, progress: Progress) -> None:
-    if not config.report:
+def _report(staging: Staging, detection: Detection, progress: Progress) -> None:
+    if not detection.config.report:
         return
     progress("report", 0, 1)
     path = staging.path("report.html")
-    write_report(path, path.parent, Inputs(*scenes, reading_options(config)))
+    write_report(path, path.parent, Inputs(*detection.scenes, detection.reading))
     progress("report", 1, 1)
 
 

@@ -7,9 +7,11 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from changedet.detect.detector import NetworkDetector
 from changedet.errors import ConfigError
+from changedet.network.base import SiameseNetwork
 from changedet.network.package import ChangeModel
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -61,6 +63,23 @@ class TorchDetector(NetworkDetector):
     def bytes_per_px(self) -> float:
         """See `ChangeDetector`; in float32, which bounds bfloat16."""
         return self.card.memory_bytes_per_px
+
+    @property
+    def keeps_features(self) -> bool:
+        """See `changedet.detect.encode.KeepsFeatures`."""
+        return isinstance(self._model.network, SiameseNetwork)
+
+    def features(self, image: NDArray[np.float32]) -> list[Tensor]:
+        """See `changedet.detect.encode.KeepsFeatures`."""
+        tensor = torch.from_numpy(self._completed(image)).to(self._device, memory_format=self._layout)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            return self._model.features(tensor)
+
+    def compare(self, before: list[Tensor], after: list[Tensor]) -> NDArray[np.float32]:
+        """See `changedet.detect.encode.KeepsFeatures`."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            probability: NDArray[np.float32] = self._model.compared(before, after).cpu().numpy()
+        return probability
 
     def release(self) -> None:
         """See `NetworkDetector`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +88,26 @@ class ChangeModel(nn.Module):
         with torch.inference_mode():
             logits: Tensor = self(before, after)
             return probability_of(logits.float(), self.card.calibration)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Return the features of one date (N, C, H, W), reflectance; H and W are multiples of the stride.
+
+        Raises:
+            ModelError: the network does not encode the dates apart.
+        """
+        with torch.inference_mode():
+            return self._siamese().features(self.normalise(image))
+
+    def compared(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+        """Return what `probability` would, from the features of each date."""
+        with torch.inference_mode():
+            logits = self._siamese().compare(before, after)
+            return probability_of(logits.float(), self.card.calibration)
+
+    def _siamese(self) -> SiameseNetwork:
+        if not isinstance(self.network, SiameseNetwork):
+            raise ModelError(f"{self.card.architecture} does not encode the dates apart", expected="a Siamese network")
+        return self.network
 
 
 def probability_of_series(model: ChangeModel, images: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -158,6 +158,17 @@ class RasterPair:
         """Return the pair with something else put right while it is read."""
         return RasterPair(self.before, self.after, self.options, correction, geobox=self._geobox)
 
+    def after_another(self, earlier: RasterPair) -> RasterPair:
+        """Return the pair of another pair's after date and this one's, as they lie."""
+        first, second = earlier.options, self.options
+        options = replace(
+            second,
+            scale=(first.scale[1], second.scale[1]),
+            offset=(first.offset[1], second.offset[1]),
+            valid_mask=(first.valid_mask[1], second.valid_mask[1]),
+        )
+        return RasterPair(earlier.after, self.after, options, geobox=self._geobox)
+
     def shifted(self, shift: tuple[float, float]) -> RasterPair:
         """Return the pair with the residual shift (row, col; px) of the after date removed while it is read."""
         return self.corrected(replace(self.correction, displacement=Displacement.constant(*shift)))
@@ -168,6 +179,11 @@ class RasterPair:
         correction = self.correction.of_channels([self.bands.index(band) for band in bands])
         return RasterPair(before, after, self.options, correction, geobox=self._geobox)
 
+    def covers(self, window: Window) -> NDArray[np.bool_]:
+        """Return which pixels of a window were asked for, bool (height, width): all, without an area."""
+        area = self.options.grid.area
+        return np.ones((window.height, window.width), np.bool_) if area is None else area.covers(self._geobox, window)
+
     def read(self, window: Window) -> Chip:
         """Read one window of both dates; see `Chip`.
 
@@ -176,9 +192,8 @@ class RasterPair:
         """
         (before, valid_before), (after, valid_after) = (reader.read(window) for reader in self.readers)
         valid = valid_before & valid_after
-        if self.options.grid.area is not None:
-            valid &= self.options.grid.area.covers(self._geobox, window)
-        before, after = _along(self.correction.before, before), _along(self.correction.after, after)
+        valid &= self.covers(window)
+        before, after = along(self.correction.before, before), along(self.correction.after, after)
         before[:, ~valid] = NEUTRAL_REFLECTANCE
         after[:, ~valid] = NEUTRAL_REFLECTANCE
         return Chip(before, after, valid, window)
@@ -193,7 +208,8 @@ class RasterPair:
             reader.__exit__(kind, error, trace)
 
 
-def _along(curves: Curves | None, image: NDArray[np.float32]) -> NDArray[np.float32]:
+def along(curves: Curves | None, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an image through its curves, None for none."""
     return image if curves is None else curves.apply(image)
 
 

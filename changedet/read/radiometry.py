@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +13,8 @@ from changedet.stats.mad import fit_irmad
 
 Pixels = NDArray[np.float32]
 Samples = NDArray[np.float64]
+# Gain and offset.
+Line = tuple[float, float]
 
 # Quantiles that histogram matching brings together; between them values move by straight lines.
 _QUANTILES = np.concatenate([[0.001, 0.005], np.linspace(0.01, 0.99, 50), [0.995, 0.999]])
@@ -146,13 +149,14 @@ def _orthogonal_line(x: Samples, y: Samples, weights: Samples) -> tuple[float, f
     return float(gain), float(y_mean - gain * x_mean), float(covariance / np.sqrt(x_variance * y_variance))
 
 
-def stretch(before: Samples, after: Samples) -> tuple[float, float]:
-    """Return the gain and offset that put 8-bit pictures, (bands, N) each, on the range of reflectance networks know.
+def stretch(dates: Sequence[Samples], bands: tuple[str, ...]) -> Line:
+    """Return the gain and offset that put 8-bit pictures, (bands, N) a date, on the range of reflectance networks know.
 
-    One for all bands and both dates: a stretch of each band would change colours, one of each date would be a change.
+    One for all bands and dates: a stretch of each band would change colours, one of each date would be a change.
     """
-    both = np.concatenate([before.ravel(), after.ravel()])
-    dark, bright = np.quantile(both, _STRETCH_QUANTILES) if both.size else (0.0, 0.0)
+    visible = [channel for channel, name in enumerate(bands) if name in _VISIBLE] or list(range(len(bands)))
+    all_values = np.concatenate([date[visible].ravel() for date in dates])
+    dark, bright = np.quantile(all_values, _STRETCH_QUANTILES) if all_values.size else (0.0, 0.0)
     if bright <= dark:
         return 1.0, 0.0
     gain = (BRIGHT_REFLECTANCE - DARK_REFLECTANCE) / (bright - dark)
@@ -169,7 +173,7 @@ class RadiometryPlan:
 
 
 def plan_radiometry(
-    before: Samples, after: Samples, *, bands: tuple[str, ...], physical: bool, method: str
+    before: Samples, after: Samples, *, bands: tuple[str, ...], physical: bool, method: str, line: Line | None = None
 ) -> RadiometryPlan:
     """Decide on the curves of both dates from a sample of pixels valid at both.
 
@@ -179,6 +183,7 @@ def plan_radiometry(
         bands: their names.
         physical: whether values are reflectance; if not, both dates are stretched alike.
         method: `none`, `histogram` or `irmad`.
+        line: gain and offset of the stretch of values that are none, where it was decided for more dates than these.
     """
     if before.shape[1] == 0:
         return RadiometryPlan(None, None, "values as they are: the sample holds no valid pixel")
@@ -186,8 +191,7 @@ def plan_radiometry(
     if physical:
         return RadiometryPlan(None, curves, why or "reflectance as it is")
     matched = after if curves is None else np.asarray(curves.apply(after.astype(np.float32)), dtype=np.float64)
-    visible = [channel for channel, name in enumerate(bands) if name in _VISIBLE] or list(range(len(bands)))
-    gain, offset = stretch(before[visible], matched[visible])
+    gain, offset = line or stretch([before, matched], bands)
     same = Curves.straight(np.full(len(bands), 1.0), np.zeros(len(bands)))
     told = f"8-bit values stretched by one line, {gain:.3g} × value {offset:+.3g}, at both dates and in all bands"
     return RadiometryPlan(

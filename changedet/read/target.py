@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,16 @@ def target_grid(before: GeoBox, after: GeoBox, options: GridOptions) -> GeoBox:
     Raises:
         PairError: the scenes do not overlap, or not where they were to be compared.
     """
-    grid = overlap(before, after)
+    return series_grid([before, after], options)
+
+
+def series_grid(dates: Sequence[GeoBox], options: GridOptions) -> GeoBox:
+    """Return the grid to compare several dates on: the first one's over what all cover, unless asked otherwise.
+
+    Raises:
+        PairError: the scenes do not overlap, or not where they were to be compared.
+    """
+    grid = reduce(overlap, dates)
     if options.res is not None:
         grid = _with_resolution(grid, *options.res)
     if options.like is not None:

@@ -1,0 +1,143 @@
+"""Series of dates: each interval as a run of its own would map it, and the date at which change showed first."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from changedet.detect.encode import Encoder
+from changedet.detect.run import run
+from changedet.detect.series import first_change, run_series
+from changedet.detect.torch_detector import TorchDetector
+from changedet.errors import ConfigError, PairError
+from changedet.network.package import load_model
+from tests.commands import call, names_in
+from tests.data import texture, write_raster
+from tests.pairs import RGBN, tiny_model
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+def _dates(folder: Path, count: int = 3) -> list[Path]:
+    """Write dates of which the second has a hole and the third another ground in a square."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number in range(count):
+        image = np.stack([texture(SIZE, SIZE, seed=seed) for seed in range(4)])
+        if number == 1:
+            image[:, 10:20, 60:80] = 0
+        if number >= 2:
+            image[:, 40:70, 20:50] = 0.9
+        stored = np.rint(image * 10_000).astype(np.uint16)
+        tags = {"ACQUISITION_DATE": f"20{10 + number}-06-01"}
+        paths.append(write_raster(folder / f"{number}.tif", stored, names=RGBN, tags=tags))
+    return paths
+
+
+def _pixels(path: Path) -> NDArray[np.uint16]:
+    with rasterio.open(path) as dataset:
+        return dataset.read(1)
+
+
+def test_intervals_are_those_of_runs_of_two_dates(tmp_path: Path, model: Path) -> None:
+    dates = _dates(tmp_path / "dates")
+    options = {"model": str(model), "backend": "torch", "precision": "float32"}
+    series = run_series(dates, tmp_path / "series", **options)
+    assert names_in(series.out) == {"first_change.tif", "run.json", "interval_01", "interval_02"}
+    for number, interval in enumerate(series.intervals):
+        alone = run(*dates[number : number + 2], tmp_path / f"alone_{number}", **options)
+        assert names_in(interval.out) == names_in(alone.out)
+        ours, theirs = (_pixels(result.path("probability.tif")).astype(int) for result in (interval, alone))
+        # Both dates in one batch or one after the other: convolutions sum in another order, and one byte may tip.
+        assert np.abs(ours - theirs).max() <= 1
+        assert (ours != theirs).mean() < 1e-3
+        assert interval.record["dates"] == alone.record["dates"]
+
+
+def test_first_change_follows_from_the_stored_probabilities(tmp_path: Path, model: Path) -> None:
+    dates = _dates(tmp_path / "dates", 4)
+    series = run_series(dates, tmp_path / "series", model=str(model), threshold=0.4)
+    masks = [_pixels(interval.path("mask.tif")) for interval in series.intervals]
+    expected = np.zeros((SIZE, SIZE), int)
+    for number, mask in reversed(list(enumerate(masks, start=1))):
+        expected[mask == 1] = number
+    expected[np.all([mask == 255 for mask in masks], axis=0)] = 65_535
+    first = _pixels(tmp_path / "series" / "first_change.tif")
+    assert np.array_equal(first, expected)
+    with rasterio.open(tmp_path / "series" / "first_change.tif") as dataset:
+        assert (dataset.dtypes, dataset.nodata) == (("uint16",), 65_535)
+        assert dataset.tags()["DATE_3"] == "2013-06-01"
+    record = json.loads((tmp_path / "series" / "run.json").read_text())
+    assert [date["date"] for date in record["dates"]] == [f"20{10 + n}-06-01" for n in range(4)]
+    assert [interval["folder"] for interval in record["intervals"]] == ["interval_01", "interval_02", "interval_03"]
+
+
+def test_the_index_is_of_the_first_interval_over_the_threshold() -> None:
+    stored = [np.array([[[0, 200, 255, 255, 0]]], np.uint8), np.array([[[0, 200, 200, 255, 90]]], np.uint8)]
+    assert first_change(stored, 90).tolist() == [[0, 1, 2, 65_535, 2]]
+
+
+def test_features_of_a_date_are_computed_once(model: Path) -> None:
+    detector = TorchDetector(load_model(model), "cpu")
+    dates = [np.stack([texture(32, 32, seed=10 * d + b) for b in range(4)]) for d in range(5)]
+    encoder = Encoder(detector)
+    kept = [encoder.probability(before, after) for before, after in pairwise(dates)]
+    assert encoder.encoded == 5
+    for probability, before, after in zip(kept, dates, dates[1:], strict=False):
+        np.testing.assert_allclose(probability, detector.predict(before[None], after[None])[0], atol=1e-5)
+
+
+def test_what_differs_beside_another_date_is_encoded_again(model: Path) -> None:
+    encoder = Encoder(TorchDetector(load_model(model), "cpu"))
+    first, second = (np.stack([texture(32, 32, seed=d + b) for b in range(4)]) for d in (0, 7))
+    encoder.probability(first, second)
+    filled = second.copy()
+    filled[:, 3:9, 3:9] = 0.1
+    encoder.probability(filled, first)
+    assert encoder.encoded == 4
+
+
+def test_8_bit_dates_share_one_line_in_all_intervals(tmp_path: Path, model: Path) -> None:
+    paths = []
+    for number in range(3):
+        image = (np.stack([texture(SIZE, SIZE, seed=seed) for seed in range(4)]) * (300 + 50 * number)).astype(np.uint8)
+        paths.append(write_raster(tmp_path / f"{number}.tif", image, names=RGBN))
+    series = run_series(paths, tmp_path / "out", model=str(model))
+    curves = [r.record["preparation"][date] for r in series.intervals for date in ("curves_before", "curves_after")]
+    assert all(curve == curves[0] for curve in curves)
+
+
+def test_a_shorter_series_replaces_a_longer_one_whole(tmp_path: Path, model: Path) -> None:
+    dates = _dates(tmp_path / "dates", 4)
+    run_series(dates, tmp_path / "out", model=str(model))
+    run_series(dates[:3], tmp_path / "out", model=str(model), overwrite=True)
+    assert names_in(tmp_path / "out") == {"first_change.tif", "run.json", "interval_01", "interval_02"}
+
+
+def test_nothing_is_left_of_a_series_that_fails(tmp_path: Path, model: Path) -> None:
+    dates = _dates(tmp_path / "dates")
+    image = np.ones((4, 9, 9), np.uint16)
+    elsewhere = write_raster(tmp_path / "dates" / "else.tif", image, crs="EPSG:32733", names=RGBN)
+    with pytest.raises(PairError, match="do not overlap"):
+        run_series([*dates, elsewhere], tmp_path / "out", model=str(model))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="1 scenes"):
+        run_series(dates[:1], tmp_path / "out", model=str(model))
+
+
+def test_the_command_takes_any_number_of_dates(tmp_path: Path, model: Path) -> None:
+    dates = _dates(tmp_path / "dates")
+    result = call("run", *dates, "-o", tmp_path / "out", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert "interval_02: 2011-06-01 to 2012-06-01" in result.stdout
+    alone = call("run", dates[0], "-o", tmp_path / "one", "--model", model)
+    assert (alone.exit_code, "Missing argument 'AFTER'" in alone.stderr) == (2, True)
