@@ -106,7 +106,7 @@ class NetworkDetector(ABC):
     @property
     def classes(self) -> int:
         """See `ChangeDetector`."""
-        return int(self.card.arguments.get("classes", 1))  # type: ignore[arg-type]  # checked when the network was built
+        return len(self.card.classes)
 
     @property
     def stride(self) -> int:

@@ -26,6 +26,7 @@ class Method(Protocol):
     name: str
     digest: str
     bands: tuple[str, ...]
+    classes: tuple[str, ...]
     backend: str
     device: str
     precision: str
@@ -66,6 +67,7 @@ class NetworkMethod:
         self._detector = detector
         self._card = detector.card
         self.name, self.digest, self.bands = detector.card.name, detector.digest, detector.bands
+        self.classes = detector.card.classes
         self.backend, self.device, self.precision = detector.backend, detector.device, detector.precision
 
     def notes(self, pair: RasterPair, config: RunConfig) -> list[str]:
@@ -91,6 +93,7 @@ class NetworkMethod:
             "sha256": self.digest,
             "architecture": card.architecture,
             "bands": list(self.bands),
+            "classes": list(card.classes),
             "bands_missing": [band for band in card.bands if band not in self.bands],
             "licence": card.licence,
             "commercial_use": card.commercial_use,
@@ -107,6 +110,7 @@ class LabelFreeMethod:
     def __init__(self, name: Detector, bands: tuple[str, ...], digest: str = "") -> None:
         self.name: str = name
         self.bands, self.digest = bands, digest
+        self.classes: tuple[str, ...] = ("change",)
         self.backend, self.device, self.precision = "numpy", "cpu", "float64"
 
     def notes(self, pair: RasterPair, config: RunConfig) -> list[str]:
@@ -130,6 +134,7 @@ class LabelFreeMethod:
             "sha256": None,
             "architecture": None,
             "bands": list(self.bands),
+            "classes": list(self.classes),
             "bands_missing": [],
             "licence": None,
             "commercial_use": True,

@@ -122,7 +122,7 @@ def run(
                 detection = Detection(started, scenes, raw.options, config, threshold, begun, preparation, notes)
                 earlier = earlier_run(out, config, causes_of(begun))
                 with (
-                    _sinks(staging, pair, detector, detection.tags) as (sink, statistic),
+                    _sinks(staging, pair, detector, method.classes, detection.tags) as (sink, statistic),
                     rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))),
                 ):
                     if earlier is not None:
@@ -162,11 +162,11 @@ def _deliver(result: RunResult, targets: list[Target], config: RunConfig) -> Non
 
 @contextmanager
 def _sinks(
-    staging: Staging, pair: RasterPair, detector: ChangeDetector, tags: dict[str, str]
+    staging: Staging, pair: RasterPair, detector: ChangeDetector, classes: tuple[str, ...], tags: dict[str, str]
 ) -> Iterator[tuple[RasterSink, RasterSink | None]]:
     """Open what takes the probabilities and, of a label-free detector, the statistic."""
     with ExitStack() as stack:
-        stored = RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, tags=tags))
+        stored = RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, classes=classes, tags=tags))
         statistic = None
         if isinstance(detector, StatisticDetector):
             layout = statistic_layout(pair.geobox, detector.fitted.statistic.names, tags=tags)
@@ -240,6 +240,8 @@ class Detection:
             "DATE_AFTER": self.scenes[1].date,
             "STATISTIC_THRESHOLD": None if statistic is None else f"{statistic:.6g}",
         }
+        if len(model["classes"]) > 1:
+            known |= {f"CLASS_{index}": name for index, name in enumerate(model["classes"], start=1)}
         told = {name: value for name, value in known.items() if value}
         return {"MODEL": model["name"], "THRESHOLD": f"{self.threshold.probability:.6g}", **told}
 

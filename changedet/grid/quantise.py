@@ -27,6 +27,16 @@ def quantise(probability: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDAr
     return stored
 
 
+def stored_change(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the stored probability (H, W) of change of any kind from that of each (K, H, W), whose sum it is.
+
+    It is 255 where a kind's is. As each was rounded, the sum of K may be off by K / 2 steps.
+    """
+    total = np.minimum(stored.sum(axis=0, dtype=np.uint16), STEPS)
+    change: NDArray[np.uint8] = np.where((stored == NODATA).any(axis=0), NODATA, total).astype(np.uint8)
+    return change
+
+
 def stored_threshold(threshold: float) -> int:
     """Return the smallest stored value that counts as changed: ceil(254 * threshold).
 

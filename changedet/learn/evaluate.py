@@ -21,6 +21,7 @@ from changedet.learn.objects import ObjectCounts
 from changedet.learn.predict import predict_logits
 from changedet.learn.score import SceneScore, score_scene
 from changedet.network.base import ChangeNetwork
+from changedet.network.calibration import probability_of
 from changedet.network.card import Card
 from changedet.network.package import ChangeModel, load_model
 
@@ -240,5 +241,6 @@ def evaluate_scene(network: ChangeNetwork, scene: LabelledScene, chip_px: int | 
         scene: with its truth.
         chip_px: see `changedet.learn.predict`.
     """
-    probability = predict_logits(network, scene, chip_px).sigmoid()[0].numpy()
+    logits = predict_logits(network, scene, chip_px)
+    probability = probability_of(logits[None], None)[0].sum(dim=0).numpy()
     return ProbabilityHistogram.of(quantise(probability, scene.valid), scene.changed, scene.valid)

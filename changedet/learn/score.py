@@ -14,7 +14,7 @@ from changedet.detect.budget import plan_within
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.grid import Window
-from changedet.grid.quantise import NODATA, stored_threshold
+from changedet.grid.quantise import NODATA, stored_change, stored_threshold
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets.labels import Labels
 from changedet.learn.datasets.scene import SceneSource
@@ -55,8 +55,8 @@ class ScoringSink:
         self.pixels = ProbabilityHistogram.empty()
 
     def write(self, window: Window, array: NDArray[np.uint8]) -> None:
-        """Take the stored probabilities (K, H, W); with several classes the most probable change counts."""
-        stored = array.max(axis=0)  # nodata is the highest value, and in all classes
+        """Take the stored probabilities (K, H, W); of several kinds of change, that of any counts."""
+        stored = stored_change(array)
         changed, known = self._labels.read(window)
         counted = known & (stored != NODATA)
         self.pixels = self.pixels + ProbabilityHistogram.of(stored, changed, counted)

@@ -9,11 +9,21 @@ from changedet.network.card import Calibration
 
 
 def probability_of(logits: Tensor, calibration: Calibration | None) -> Tensor:
-    """Return the probability of change, in the shape of `logits`, each class by itself; rising with the logits.
+    """Return the probability of each kind of change, in the shape of `logits` (N, K, H, W).
 
-    Uncalibrated it is the sigmoid of the logits; with `temperature` and `platt` that of `slope * logits + offset`; with
-    `isotonic` the sigmoid, read off the table with straight lines between its entries, and flat beyond them.
+    The kinds exclude each other and "unchanged": it is the softmax of the K logits and a 0 for "unchanged", which with
+    one kind is the sigmoid. Calibration is of their sum, the probability of change of any kind: uncalibrated that is
+    the sigmoid of the logarithm of the sum of exponentials, called logit here; with `temperature` and `platt` that of
+    `slope * logit + offset`; with `isotonic` the sigmoid, read off the table with straight lines between its entries,
+    and flat beyond them. The kinds share it in the proportions that the network gives them.
     """
+    if logits.shape[1] == 1:
+        return _calibrated(logits, calibration)
+    change = _calibrated(logits.logsumexp(dim=1, keepdim=True), calibration)
+    return change * logits.softmax(dim=1)
+
+
+def _calibrated(logits: Tensor, calibration: Calibration | None) -> Tensor:
     if calibration is None:
         return logits.sigmoid()
     if calibration.method != "isotonic":

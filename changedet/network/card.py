@@ -121,6 +121,7 @@ class Card(BaseModel):
         arguments: keyword arguments of that architecture.
         bands: Sentinel-2 names in the order of the input channels.
         optional_bands: those of `bands` that a pair may lack: it learned to do with the neutral reflectance there.
+        classes: names of the kinds of change, in the order of the network's channels; one for change or no change.
         resolution_m: ground size (m) of the pixels it was trained on.
         threshold: probability from which a pixel counts as changed.
         stride: px; chips begin at its multiples.
@@ -161,6 +162,7 @@ class Card(BaseModel):
     arguments: JsonObject
     bands: tuple[Sentinel2Band, ...] = Field(min_length=1)
     optional_bands: tuple[Sentinel2Band, ...] = ()
+    classes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=("change",), min_length=1, max_length=254)
     resolution_m: float = Field(gt=0, allow_inf_nan=False)
     threshold: float = Field(ge=0, le=1)
     stride: int = Field(ge=1)
@@ -189,6 +191,8 @@ class Card(BaseModel):
     def _consistent(self) -> Self:
         if len(set(self.bands)) < len(self.bands):
             raise ValueError(f"bands {self.bands} name one twice")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes {self.classes} name one twice")
         if not set(self.optional_bands) < set(self.bands):
             raise ValueError(f"optional_bands {self.optional_bands} must be some of the bands, not all")
         if self.halo_px % self.stride or (self.chip_px or 0) % self.stride:

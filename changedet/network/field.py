@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from changedet.errors import ModelError
 from changedet.network.base import ChangeNetwork
+from changedet.network.calibration import probability_of
 from changedet.network.child import peak_bytes, run_child
 from changedet.network.metric import CosineDistance, ManhattanDistance
 from changedet.network.normalise import LogReflectance
@@ -141,7 +142,7 @@ def _map8(network: ChangeNetwork, before: Tensor, after: Tensor) -> Tensor:
     scale = LogReflectance()
     with torch.inference_mode():
         logits: Tensor = network(scale(before), scale(after))
-        return (logits.float().sigmoid() * 254).round().to(torch.uint8)
+        return (probability_of(logits.float(), None) * 254).round().to(torch.uint8)
 
 
 def _tiled_map8(network: ChangeNetwork, before: Tensor, after: Tensor, *, core: int, halo: int) -> Tensor:

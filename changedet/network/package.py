@@ -23,6 +23,7 @@ from changedet.network.changeformer import ChangeFormer
 from changedet.network.fc_siam import FCEF, FCSiamConc, FCSiamDiff
 from changedet.network.metric import SiameseMetric
 from changedet.network.normalise import LogReflectance
+from changedet.network.semantic import SemanticSMP
 from changedet.network.shipped import CARD_KEY, read_card, resolve_model, shipped_models
 from changedet.network.siamese import SiameseSMP
 from changedet.network.stanet import STANet
@@ -46,6 +47,7 @@ ARCHITECTURES: Final[Mapping[str, Callable[..., ChangeNetwork]]] = {
     "fc_siam_diff": FCSiamDiff,
     "siamese_metric": SiameseMetric,
     "siamese_smp": SiameseSMP,
+    "semantic_smp": SemanticSMP,
     "stanet": STANet,
     "bit": BIT,
     "changeformer": ChangeFormer,
@@ -79,7 +81,7 @@ class ChangeModel(nn.Module):
         return logits
 
     def probability(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return the probability of change, calibrated as the card has it, float32 (N, K, H, W) in 0..1.
+        """Return the probability of each kind of change, calibrated as the card has it, float32 (N, K, H, W) in 0..1.
 
         Args:
             before: reflectance (N, C, H, W), float32, 0..1 physical, bands in the card's order.
@@ -200,6 +202,7 @@ def _check_card(network: ChangeNetwork, card: Card) -> None:
     pairs = {
         "architecture": (card.architecture, architecture_of(network)),
         "in_channels": (len(card.bands), card.arguments.get("in_channels")),
+        "classes": (len(card.classes), network.classes),
         "stride": (card.stride, network.stride),
         "directional": (card.directional, network.directional),
         "parameters": (card.parameters, parameters),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from changedet.errors import ModelError
 from changedet.network.base import ChangeNetwork
+from changedet.network.calibration import probability_of
 from changedet.network.normalise import LogReflectance
 
 
@@ -65,4 +66,4 @@ def _probability(network: ChangeNetwork, before: Tensor, after: Tensor, row: int
     window = (..., slice(row, row + chip), slice(col, col + chip))
     with torch.inference_mode():
         logits: Tensor = network(scale(before[window]), scale(after[window]))
-        return logits.float().sigmoid()
+        return probability_of(logits.float(), None)

@@ -152,6 +152,11 @@ class _Job:
             check_probability(probability, grid, classes=max(classes, default=1))
         return cls(mask, probability, grid, frozenset(classes), nodata, config, labels)
 
+    @property
+    def with_class(self) -> bool:
+        """Whether there are classes of change: by the mask, or by the bands, where not all of them were found."""
+        return len(self.classes) > 1 or (self.probability is not None and self.probability.count > 1)
+
 
 @dataclass(frozen=True)
 class _Measured:
@@ -215,7 +220,7 @@ def _changes(found: _Measured, job: _Job) -> gpd.GeoDataFrame:
         "perimeter_m": found.perimeter,
         "probability_mean": mean,
         "probability_max": largest,
-        **({"class": regions.values.astype(np.int32)} if len(job.classes) > 1 else {}),
+        **({"class": regions.values.astype(np.int32)} if job.with_class else {}),
         # Null until a detector tells which way a change went.
         "direction": _text(None, count),
         "compactness": compactness(found.area, found.perimeter),

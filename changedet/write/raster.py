@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +27,14 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.errors import ConfigError, OutputError
-from changedet.grid.quantise import NODATA, STEPS, stored_threshold
+from changedet.grid.quantise import NODATA, STEPS, stored_change, stored_threshold
 from changedet.grid.window import Window
+from changedet.write.palette import UNCHANGED, class_colours
 
 BLOCK = 512
 
 # TIFF palettes have no transparency of their own; GDAL makes the nodata entry transparent on reading.
-_MASK_COLOURS = {0: (236, 236, 236, 255), 1: (227, 26, 28, 255), NODATA: (0, 0, 0, 0)}
+_TRANSPARENT = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,18 @@ class RasterLayout:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def probability_layout(geobox: GeoBox, *, count: int = 1, tags: Mapping[str, str] | None = None) -> RasterLayout:
-    """Return the layout of probability.tif: 0..254 with the scale 1/254, one band a class."""
-    names = ("probability",) if count == 1 else tuple(f"probability of class {index + 1}" for index in range(count))
-    return RasterLayout(geobox, count, scale=1 / STEPS, descriptions=names, tags=tags or {})
+def probability_layout(
+    geobox: GeoBox, *, classes: Sequence[str] = ("change",), tags: Mapping[str, str] | None = None
+) -> RasterLayout:
+    """Return the layout of probability.tif: 0..254 with the scale 1/254, one band a class, described by its name."""
+    names = ("probability",) if len(classes) == 1 else tuple(f"probability of {name}" for name in classes)
+    return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=tags or {})
 
 
-def mask_layout(geobox: GeoBox, *, tags: Mapping[str, str] | None = None) -> RasterLayout:
+def mask_layout(geobox: GeoBox, *, classes: int = 1, tags: Mapping[str, str] | None = None) -> RasterLayout:
     """Return the layout of mask.tif: 0 unchanged, 1..K the class of change, with a palette."""
-    return RasterLayout(geobox, descriptions=("change",), colours=_MASK_COLOURS, tags=tags or {})
+    colours = {0: UNCHANGED, **dict(enumerate(class_colours(classes), start=1)), NODATA: _TRANSPARENT}
+    return RasterLayout(geobox, descriptions=("change",), colours=colours, tags=tags or {})
 
 
 def statistic_layout(geobox: GeoBox, names: tuple[str, ...], *, tags: Mapping[str, str] | None = None) -> RasterLayout:
@@ -218,7 +222,8 @@ def write_mask(
 ) -> None:
     """Write the mask that follows from a stored probability raster, row of blocks by row of blocks.
 
-    With one band a class, the class is that of the highest probability.
+    With one band a class, a pixel is changed where their sum, the probability of any change, reaches the threshold, and
+    its class is that of the highest probability.
 
     Args:
         probability_path: a raster as `probability_layout` has it.
@@ -231,7 +236,7 @@ def write_mask(
     """
     lowest = stored_threshold(threshold)
     with rasterio.open(probability_path) as probability:
-        layout = mask_layout(GeoBox.from_rio(probability), tags=tags)
+        layout = mask_layout(GeoBox.from_rio(probability), classes=probability.count, tags=tags)
         with RasterSink(mask_path, layout) as sink:
             for window in _block_rows(probability.height, probability.width):
                 stored = probability.read(window=RasterioWindow(0, window.row, window.width, window.height))
@@ -261,8 +266,8 @@ def write_mask_of_statistic(
 def mask_of(stored: NDArray[np.uint8], lowest: int) -> NDArray[np.uint8]:
     """Return the mask (H, W) uint8 of stored probabilities (K, H, W) uint8: 0, the class 1..K, or 255."""
     best = stored.argmax(axis=0) + 1
-    mask = np.where(stored.max(axis=0) >= lowest, best, 0)
-    return np.where((stored == NODATA).any(axis=0), NODATA, mask).astype(np.uint8)
+    change = stored_change(stored)
+    return np.where(change == NODATA, NODATA, np.where(change >= lowest, best, 0)).astype(np.uint8)
 
 
 def _block_rows(height: int, width: int) -> list[Window]:

@@ -37,7 +37,7 @@ def _drawn_from(true: NDArray[np.float64], pixels: int = 1000) -> ProbabilityHis
 
 def _calibrated(calibration: Calibration) -> NDArray[np.float64]:
     logits = torch.from_numpy(logit(np.clip(_STATED, 1e-3, 1 - 1e-3)))
-    return probability_of(logits, calibration).numpy()
+    return probability_of(logits[:, None, None, None], calibration).flatten().numpy()
 
 
 def _after(histogram: ProbabilityHistogram, calibration: Calibration) -> ProbabilityHistogram:

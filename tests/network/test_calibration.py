@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from changedet.network.calibration import probability_of
 from changedet.network.card import Calibration
 
-_LOGITS = torch.linspace(-20, 20, 401)
+_LOGITS = torch.linspace(-20, 20, 401)[:, None, None, None]
 _TABLE = Calibration(method="isotonic", stated=(0.1, 0.4, 0.8), observed=(0.0, 0.3, 0.5), data="drawn")
 
 
@@ -25,7 +25,9 @@ def test_slope_and_offset_are_those_of_the_logit() -> None:
 def test_a_table_is_read_with_straight_lines_and_flat_ends() -> None:
     stated = torch.tensor([[0.0, 0.1, 0.25], [0.4, 0.6, 1.0]])
     expected = torch.tensor([[0.0, 0.0, 0.15], [0.3, 0.4, 0.5]])
-    torch.testing.assert_close(probability_of(stated.logit(eps=1e-6), _TABLE), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        probability_of(stated.logit(eps=1e-6)[:, None], _TABLE)[:, 0], expected, atol=1e-5, rtol=0
+    )
 
 
 @given(
@@ -37,7 +39,7 @@ def test_any_table_is_monotone_and_stays_a_probability(stated: list[float], obse
         method="isotonic", stated=sorted(stated), observed=sorted(observed[: len(stated)]), data="drawn"
     )
     probability = probability_of(_LOGITS, table)
-    assert (probability.diff() >= -1e-6).all()
+    assert (probability.diff(dim=0) >= -1e-6).all()
     assert ((probability >= 0) & (probability <= 1 + 1e-6)).all()
 
 
