@@ -83,10 +83,14 @@ def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report
     """
     _check_folds(config)
     with parallel.joined():
-        return _train_models(config, jobs, command, report)
+        first = parallel.rank() == 0
+        finals = _train_all(config, jobs, report)
+    # The others are done: packaging only loads what they trained.
+    return [_package(task, command, report) for task in finals] if first else []
 
 
-def _train_models(config: TrainConfig, jobs: int, command: str, report: Report) -> list[Path]:
+def _train_all(config: TrainConfig, jobs: int, report: Report) -> list[Task]:
+    """Carry out every training; return the final ones, on all scenes."""
     every_fold = [
         Task(model, candidate, fold, config)
         for candidate in config.candidates
@@ -97,7 +101,7 @@ def _train_models(config: TrainConfig, jobs: int, command: str, report: Report) 
     carry_out(every_fold, jobs, report)
     finals = [Task(model, best_candidate(model, config), None, config) for model in config.models]
     carry_out(finals, jobs, report)
-    return [_package(task, command, report) for task in finals] if parallel.rank() == 0 else []
+    return finals
 
 
 def carry_out(tasks: Iterable[Task], jobs: int, report: Report) -> None:
