@@ -17,9 +17,9 @@ from changedet.stats.moments import Moments
 from changedet.stats.sample import UniformSample
 
 _BLOCK_PX = 512
-# A sample takes no more than this; its shares of anything are then good to a part in a thousand.
+# A sample takes no more than this; its shares of anything are then good to a few parts in a thousand.
 _SAMPLE_BYTES = 32 * 2**20
-_MOST_SAMPLES = 500_000
+_MOST_SAMPLES = 200_000
 # Blocks that statistics of neighbourhoods are sampled from.
 _MOST_BLOCKS = 64
 _SEED = 0

@@ -112,8 +112,8 @@ def fit_irmad(samples: NDArray[np.floating], *, consistent: bool = True) -> Mad:
     """Fit MAD to stacked pixels (2C, N), weighted by their probability of no change, again and again until it settles.
 
     As published, every round narrows the variances that the next one's weights are taken from, as likely pixels are
-    those of small variates: on the cities of OSCD it ends at one or two pixels in a hundred, whose statistic is
-    chi-square, while that of all others runs into the hundreds. `consistent` takes this selection out again, so that
+    those of small variates: on OSCD's Beirut, four bands, it ends at 1.5 pixels in a hundred, and the median of the
+    statistic is 425 where that of a chi-square variable is 3.4. `consistent` takes this selection out again, so that
     pixels without change are a fixed point and the statistic keeps its distribution.
 
     Args:
