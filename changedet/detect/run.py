@@ -19,6 +19,7 @@ import rasterio
 from changedet.config import RunConfig, check_options
 from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
 from changedet.detect.detector import ChangeDetector
+from changedet.detect.imagery import imagery_of
 from changedet.detect.label_free import StatisticDetector
 from changedet.detect.method import choose_method
 from changedet.detect.prepare import Preparation, prepare
@@ -252,8 +253,11 @@ def finish(
     """Turn what was stored in `staging` into all results, publish them, and return run.json and their names."""
     config = detection.config
     _write_mask(staging, detection.threshold, detection.tags)
+    imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction.displacement)
     with Spool(staging.path("layers")) as spool:
-        findings = vectorize(staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config)
+        findings = vectorize(
+            staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config, imagery=imagery
+        )
     _write(staging, spool.layers(), config, progress)
     record = make_record(
         detection.begun,

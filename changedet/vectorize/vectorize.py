@@ -17,6 +17,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from changedet.config import PolygonConfig
+from changedet.vectorize.direction import Imagery, directions
 from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids
 from changedet.vectorize.polygons import Geometries, as_multipolygons, to_crs
 from changedet.vectorize.regions import Regions, connected_regions
@@ -104,6 +105,7 @@ def vectorize(
     sink: LayerSink,
     config: PolygonConfig | None = None,
     labels: Labels | None = None,
+    imagery: Imagery | None = None,
 ) -> Findings:
     """Turn a change mask into polygons with their attributes, from the files to a sink in bounded memory.
 
@@ -118,6 +120,7 @@ def vectorize(
         sink: where the rows go.
         config: which polygons, and their shape.
         labels: what every row says of the run; None takes the tags of the mask.
+        imagery: the scenes; without them the columns of directions are null.
 
     Raises:
         NotFoundError: a file does not exist.
@@ -127,7 +130,7 @@ def vectorize(
     with ExitStack() as stack:
         mask = stack.enter_context(opened(mask_path))
         probability = None if probability_path is None else stack.enter_context(opened(probability_path))
-        job = _Job.checked(mask, probability, config or PolygonConfig(), labels or Labels.of_tags(mask.tags()))
+        job = _Job.checked(mask, probability, config or PolygonConfig(), labels or Labels.of_tags(mask.tags()), imagery)
         return _streamed(job, sink)
 
 
@@ -142,15 +145,18 @@ class _Job:
     nodata: int | None
     config: PolygonConfig
     labels: Labels
+    imagery: Imagery | None
 
     @classmethod
-    def checked(cls, mask: Any, probability: Any | None, config: PolygonConfig, labels: Labels) -> _Job:
+    def checked(
+        cls, mask: Any, probability: Any | None, config: PolygonConfig, labels: Labels, imagery: Imagery | None
+    ) -> _Job:
         grid, nodata = mask_grid(mask), nodata_value(mask)
         # A column depends on them, so they must be known before the first row.
         classes = values_in(mask) - {0, nodata}
         if probability is not None:
             check_probability(probability, grid, classes=max(classes, default=1))
-        return cls(mask, probability, grid, frozenset(classes), nodata, config, labels)
+        return cls(mask, probability, grid, frozenset(classes), nodata, config, labels, imagery)
 
     @property
     def with_class(self) -> bool:
@@ -214,6 +220,7 @@ def _shaped(found: _Measured, job: _Job, findings: Findings) -> _Measured:
 def _changes(found: _Measured, job: _Job) -> gpd.GeoDataFrame:
     regions, grid, labels, count = found.regions, job.grid, job.labels, len(found.regions)
     mean, largest = _probabilities(regions, job.probability)
+    way = directions(regions.pixels, grid, _proj(grid), job.imagery)
     columns = {
         "id": _ids(regions.pixels, job),
         "area_m2": found.area,
@@ -221,8 +228,9 @@ def _changes(found: _Measured, job: _Job) -> gpd.GeoDataFrame:
         "probability_mean": mean,
         "probability_max": largest,
         **({"class": regions.values.astype(np.int32)} if job.with_class else {}),
-        # Null until a detector tells which way a change went.
-        "direction": _text(None, count),
+        "direction": pd.array(way.names, dtype="string"),
+        "brightness_change": way.brightness,
+        "ndvi_change": way.ndvi,
         "compactness": compactness(found.area, found.perimeter),
         "touches_edge": regions.at_edge,
         "date_before": _text(labels.date_before, count),

@@ -108,6 +108,14 @@ def test_the_polygons_cover_just_what_the_mask_says(sample: RunResult) -> None:
     assert set(written["model"]) == {"s2-urban-rgbn"}
 
 
+def test_each_polygon_says_which_way_it_changed(sample: RunResult) -> None:
+    changes = sample.changes
+    assert set(changes.direction) <= {"brighter", "darker", "greener", "less green"}
+    by_ndvi = changes.direction.isin(["greener", "less green"])
+    rises = changes.ndvi_change.where(by_ndvi, changes.brightness_change) > 0
+    assert (rises == changes.direction.isin(["greener", "brighter"])).all()
+
+
 def test_the_record_says_what_was_done(sample: RunResult) -> None:
     record = json.loads(sample.path("run.json").read_text())
     assert record == json.loads(json.dumps(sample.record))

@@ -15,7 +15,8 @@ from changedet.errors import ConfigError, NotFoundError, PairError, SceneError
 from tests.vectorize.tables import tables as vectorize
 
 COLUMNS = [
-    *("id", "area_m2", "perimeter_m", "probability_mean", "probability_max", "direction", "compactness"),
+    *("id", "area_m2", "perimeter_m", "probability_mean", "probability_max", "direction", "brightness_change"),
+    *("ndvi_change", "compactness"),
     *("touches_edge", "date_before", "date_after", "model", "threshold", "geometry"),
 ]
 # On its central meridian UTM shrinks lengths by 0.9996.

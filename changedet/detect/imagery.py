@@ -1,0 +1,26 @@
+"""The bands of both dates that tell which way a change went."""
+
+from __future__ import annotations
+
+from changedet.read.displacement import Displacement
+from changedet.read.pair import PairOptions, RasterPair
+from changedet.read.scene import Scene
+from changedet.vectorize import Imagery
+from changedet.vectorize.direction import INFRARED, VISIBLE, ImageBand
+
+
+def imagery_of(scenes: tuple[Scene, Scene], reading: PairOptions, displacement: Displacement) -> Imagery | None:
+    """Return the bands that both dates have of those that directions need, or None where there are none."""
+    wanted = tuple(name for name in (*VISIBLE, INFRARED) if all(name in scene.names for scene in scenes))
+    if not wanted:
+        return None
+    selected = [scene.select(wanted) for scene in scenes]
+    with RasterPair(selected[0], selected[1], reading) as pair:
+        dates = [
+            tuple(
+                ImageBand(band.name, band.path, band.index, scaling.scale, scaling.offset, nodata.value)
+                for band, scaling, nodata in zip(scene.bands, pair.scaling[which], pair.nodata[which], strict=True)
+            )
+            for which, scene in enumerate((pair.before, pair.after))
+        ]
+    return Imagery(dates[0], dates[1], displacement.at)

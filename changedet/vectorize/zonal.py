@@ -1,0 +1,111 @@
+"""Means of a raster's own pixels under polygons, in bounded memory, whatever its grid.
+
+exactextract works here on a plane of unit pixels, rows counted upwards from the last, so rotated rasters work too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import exactextract
+import numpy as np
+import shapely
+from exactextract.feature import Feature, FeatureSource
+from exactextract.raster import RasterSource
+from numpy.typing import NDArray
+from rasterio.windows import Window as RasterioWindow
+
+from changedet.vectorize.polygons import Geometries
+
+# Pixels that are read at once: with coverages some 50 MB.
+_MAX_CELLS = 2048 * 2048
+
+
+def means(polygons: Geometries, dataset: Any, band: int, *, nodata: float | None) -> NDArray[np.float64]:
+    """Return the mean (N,) of a band's stored values under each polygon, NaN where there are none.
+
+    A pixel that is partly covered counts with its part.
+
+    Args:
+        polygons: (N,), in pixel coordinates of the dataset.
+        dataset: an open rasterio dataset.
+        band: 1-based.
+        nodata: value of invalid pixels, beside those that the file hides itself and those that are not finite.
+    """
+    table = exactextract.exact_extract(
+        _Pixels(dataset, band, nodata),
+        _Polygons(shapely.transform(polygons, lambda points: points * [1, -1] + [0, dataset.height])),
+        ["mean"],
+        include_cols=["number"],
+        output="pandas",
+        # Piece by piece of the raster, not polygon by polygon: one read serves all polygons there.
+        strategy="raster-sequential",
+        max_cells_in_memory=_MAX_CELLS,
+    )
+    mean: NDArray[np.float64] = table.sort_values("number")["mean"].to_numpy(dtype=np.float64, na_value=np.nan)
+    return mean
+
+
+class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
+    """One band of a rasterio dataset on the plane of unit pixels, NaN where invalid."""
+
+    def __init__(self, dataset: Any, band: int, nodata: float | None) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.band = band
+        self.nodata = nodata
+
+    def res(self) -> tuple[float, float]:
+        return 1.0, 1.0
+
+    def extent(self) -> tuple[float, float, float, float]:
+        return 0.0, 0.0, float(self.dataset.width), float(self.dataset.height)
+
+    def srs_wkt(self) -> None:
+        return None
+
+    def nodata_value(self) -> None:
+        return None
+
+    def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Any:
+        stored = self.dataset.read(self.band, window=RasterioWindow(x0, y0, nx, ny), masked=True)
+        values = stored.astype(np.float64).filled(np.nan)
+        if self.nodata is not None:
+            values[values == self.nodata] = np.nan
+        return values
+
+
+class _Polygons(FeatureSource):  # type: ignore[misc]  # exactextract has no types
+    """Polygons (N,) of the plane of unit pixels."""
+
+    def __init__(self, polygons: Geometries) -> None:
+        super().__init__()
+        self.polygons = polygons
+
+    def count(self) -> int:
+        return len(self.polygons)
+
+    def __iter__(self) -> Iterator[_Polygon]:
+        return map(_Polygon, self.polygons, range(len(self.polygons)))
+
+    def srs_wkt(self) -> None:
+        return None
+
+
+class _Polygon(Feature):  # type: ignore[misc]  # exactextract has no types
+    """One polygon and its number, by which the results are put in order again."""
+
+    def __init__(self, polygon: shapely.MultiPolygon, number: int) -> None:
+        super().__init__()
+        self.polygon = polygon
+        self.number = number
+
+    def geometry(self) -> bytes:
+        return bytes(shapely.to_wkb(self.polygon))
+
+    def fields(self) -> list[str]:
+        return ["number"]
+
+    def get(self, name: str) -> int:  # noqa: ARG002  # the interface has it
+        return self.number
