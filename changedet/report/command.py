@@ -8,8 +8,8 @@ from typing import Any
 
 from changedet.config import RunConfig
 
-# Where results go and how they appear is not part of what a run is.
-_LEFT_OUT = {"overwrite", "report"}
+# Where results go, and what was at hand already, is not part of what a run is.
+LEFT_OUT = frozenset({"overwrite", "report", "reuse", "reuse_from", "vector", "append"})
 # Options of several values are typed in three ways; a name is in no list where they follow the option together.
 _ONE_BY_ONE = {"scale", "offset", "valid_mask", "res"}
 _WITH_COMMAS = {"dates"}
@@ -30,7 +30,7 @@ def command_of(record: Mapping[str, Any], out: str = "again") -> str:
     options = [
         part
         for name, value in chosen.items()
-        if name not in _LEFT_OUT and value != defaults.get(name)
+        if name not in LEFT_OUT and value != defaults.get(name)
         for part in _option(name, value)
     ]
     before, after = (record["inputs"][role]["path"] for role in ("before", "after"))

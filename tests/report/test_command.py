@@ -10,7 +10,7 @@ import pytest
 from changedet.cli import _given
 from changedet.cli import run as run_command
 from changedet.config import RunConfig, check_options
-from changedet.report.command import command_of
+from changedet.report.command import LEFT_OUT, command_of
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -20,8 +20,13 @@ OPTIONS: list[dict[str, Any]] = [
     {"model": "my models/a'b.safetensors", "bands": "red=3,nir=4", "nodata": -9999.0, "scale": 0.0001},
     {"scale": (0.1, 0.2), "offset": (-0.1,), "res": (10, 20), "valid_mask": ("scl:a b.tif", "none"), "aoi": "a.gpkg"},
     {"like": "grid.tif", "normalize": "irmad", "resampling": "cubic", "device": "cpu"},
-    {"any_resolution": True, "free_only": True, "coregister": True},
+    {"any_resolution": True, "free_only": True, "readers": 2, "backend": "torch", "precision": "float32"},
 ]
+
+
+def test_every_option_is_said_or_left_out_on_purpose() -> None:
+    said = {name for options in OPTIONS for name in options}
+    assert said | LEFT_OUT | {"threshold"} == set(RunConfig.model_fields)
 
 
 def _record(config: RunConfig, before: str, after: str) -> dict[str, Any]:
