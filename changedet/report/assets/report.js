@@ -87,10 +87,11 @@
 
   // --- before and after ------------------------------------------------------------------------------------------
 
-  // Among the map's panes it lies below the popup.
+  // Among the map's panes, divider and labels lie below the popup; they are kept where they are while the panes move.
   const divider = $("divider");
-  map.createPane("dividers").style.zIndex = 620;
-  map.getPane("dividers").append(divider);
+  const over = $("over");
+  map.createPane("over").style.zIndex = 620;
+  map.getPane("over").append(over);
   let position = 0.5;
 
   const view = () => document.querySelector("input[name=view]:checked").value;
@@ -116,8 +117,10 @@
     document.querySelector(".side.left").hidden = !["swipe", "before"].includes(what);
     document.querySelector(".side.right").hidden = !["swipe", "after"].includes(what);
     const { x: width, y: height } = map.getSize();
-    divider.style.height = `${height}px`;
-    L.DomUtil.setPosition(divider, map.containerPointToLayerPoint([position * width, 0]).round());
+    over.style.width = `${width}px`;
+    over.style.height = `${height}px`;
+    L.DomUtil.setPosition(over, map.containerPointToLayerPoint([0, 0]).round());
+    divider.style.left = `${100 * position}%`;
     const percent = Math.round(100 * position);
     divider.setAttribute("aria-valuenow", percent);
     divider.setAttribute("aria-valuetext", `${percent} % before, ${100 - percent} % after`);
