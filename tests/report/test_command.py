@@ -24,9 +24,11 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def test_every_option_is_said_or_left_out_on_purpose() -> None:
+def test_every_option_of_several_values_is_said_or_left_out_on_purpose() -> None:
     said = {name for options in OPTIONS for name in options}
-    assert said | LEFT_OUT | {"threshold"} == set(RunConfig.model_fields)
+    several = {name for name, value in RunConfig() if isinstance(value, tuple | dict)} | {"bounds", "dates"}
+    assert several <= said | LEFT_OUT
+    assert set(RunConfig.model_fields) >= LEFT_OUT
 
 
 def _record(config: RunConfig, before: str, after: str) -> dict[str, Any]:
@@ -48,6 +50,13 @@ def test_the_command_is_read_as_the_options_it_was_made_of(options: dict[str, An
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("changedet", "run")
     parsed = run_command.make_context("run", arguments).params
-    assert (parsed.pop("before"), parsed.pop("after"), parsed.pop("out")) == ("-a b.tif", "$(after).tif", Path("there"))
+    assert (parsed.pop("scenes"), parsed.pop("out")) == (("-a b.tif", "$(after).tif"), Path("there"))
     expected = config.model_copy(update={"threshold": 0.52, "model": config.model or "s2-urban"})
     assert check_options(_given(parsed)) == expected
+
+
+def test_a_detector_without_labels_is_called_by_its_name_and_the_rule_that_was_asked_for() -> None:
+    record = _record(check_options({"detector": "cva"}), "a.tif", "b.tif")
+    record["threshold"] = {"decides": "statistic", "asked": "chi2:0.99"}
+    parsed = run_command.make_context("run", shlex.split(command_of(record))[2:]).params
+    assert (parsed["detector"], parsed["model"], parsed["threshold"]) == ("cva", None, "chi2:0.99")
