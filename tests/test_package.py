@@ -24,6 +24,7 @@ CONDA_NAMES = {
     "torch": "pytorch",
     "exactextract": "python-exactextract",
     "PyYAML": "pyyaml",
+    "matplotlib": "matplotlib-base",  # without Qt
 }
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
