@@ -204,6 +204,8 @@ def to_cog(
             "PREDICTOR": "NO" if has_palette else "YES",
             "BLOCKSIZE": str(BLOCK),
             "OVERVIEW_RESAMPLING": overview_resampling.upper(),
+            # Of all pixels, so that a GIS need not guess how to stretch quantities; of classes they would say nothing.
+            "STATISTICS": "NO" if has_palette else "YES",
             "BIGTIFF": "IF_SAFER",
             "NUM_THREADS": "ALL_CPUS",
         }

@@ -75,6 +75,26 @@ def test_several_bands_and_floats(tmp_path, geobox):
     assert cog_validate(tmp_path / "cog.tif", strict=True, quiet=True) == (True, [], [])
 
 
+def test_a_cog_of_a_quantity_holds_the_statistics_of_all_its_pixels(tmp_path, geobox, stored):
+    written(tmp_path / "p.tif", probability_layout(geobox), stored)
+    to_cog(tmp_path / "p.tif", tmp_path / "cog.tif", overview_resampling="average")
+
+    with rasterio.open(tmp_path / "cog.tif") as dataset:
+        told = {name: float(value) for name, value in dataset.tags(1).items()}
+    known = stored[stored != NODATA]
+    assert (told["STATISTICS_MINIMUM"], told["STATISTICS_MAXIMUM"]) == (known.min(), known.max())
+    assert (told["STATISTICS_MEAN"], told["STATISTICS_STDDEV"]) == pytest.approx((known.mean(), known.std()))
+    assert told["STATISTICS_VALID_PERCENT"] == pytest.approx(100 * known.size / stored.size, abs=0.01)
+
+
+def test_a_cog_without_a_valid_pixel(tmp_path, geobox):
+    with RasterSink(tmp_path / "p.tif", probability_layout(geobox)):
+        pass
+    to_cog(tmp_path / "p.tif", tmp_path / "cog.tif", overview_resampling="average")
+
+    assert cog_validate(tmp_path / "cog.tif", strict=True, quiet=True) == (True, [], [])
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((1, 10, 11), np.uint8), ((2, 10, 10), np.uint8), ((10, 10), np.float32), ((10, 10), np.int64)]
 )
