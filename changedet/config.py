@@ -120,6 +120,8 @@ class RunConfig(PolygonConfig):
         model: name of a shipped model or a model file; None takes the shipped one of the highest cross-validated
             F1 whose bands both scenes have.
         detector: one that needs no model and no labels, instead of a network; `deep` takes the encoder of `model`.
+        ensemble: further models; the probability is the mean of all, and how far they differ is uncertainty.tif.
+        tta: average over the eight symmetries of the square (test-time augmentation), likewise.
         bands: which band is which, as `red=3,nir=4`, by number or description, or a sensor: `sentinel-2`, `landsat-8`,
             `landsat-7`, `naip`, `rgb`; for files whose bands have no names. With `/` between, one a date.
         threshold: probability from which a pixel counts as changed; with a detector also a rule, `otsu`, `mixture`,
@@ -161,6 +163,8 @@ class RunConfig(PolygonConfig):
 
     model: str | None = None
     detector: Detector | None = None
+    ensemble: tuple[str, ...] = ()
+    tta: bool = False
     bands: str | None = None
     threshold: Threshold | None = None
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
@@ -195,6 +199,10 @@ class RunConfig(PolygonConfig):
     def _one_way(self) -> RunConfig:
         if self.model is not None and self.detector not in (None, "deep"):
             raise ValueError(f"expected model or detector, not both: {self.detector} needs no model")
+        if self.detector is not None and (self.ensemble or self.tta):
+            raise ValueError("ensemble and tta are of networks, and go with no detector")
+        if self.ensemble and self.model is None:
+            raise ValueError("ensemble adds models to `model`, which is not named")
         return self
 
 
@@ -384,6 +392,56 @@ class LossConfig(_Config):
     def weights(self) -> dict[str, float]:
         """The losses that count, with their weights."""
         return {name: getattr(self, name) for name in _LOSSES if getattr(self, name) > 0}
+
+
+class FinetuneConfig(_Config):
+    """How `changedet finetune` learns from one pair.
+
+    Attributes:
+        name: of the new model.
+        command: to be stated on its card.
+        steps: optimiser steps, if time allows.
+        minutes: after which it stops all the same.
+        held_out_share: of the polygons of change, kept apart in space to measure the gain on; 0 learns from all.
+        learning_rate: highest, after a tenth of the training; it falls to 0.
+        weight_decay: of AdamW.
+        ema: decay a step of the averaged weights that are saved.
+        batch: chips a step.
+        chip_px: side of a chip as it is cut, before augmentation crops it.
+        changed_share: share of a batch that is centred near a changed pixel.
+        hard_share: share of a batch that is centred near a pixel mistaken for change, or a reviewed false alarm.
+        mine_every: steps after which the pair is mapped anew to find these.
+        loss: see `LossConfig`.
+        augment: see `AugmentConfig`.
+        precision: `bfloat16` where the processor computes in it, else `float32`; `auto` decides.
+        seed: of chips, augmentation and the split.
+        max_memory: bytes for mapping the pair; the chip size follows from it.
+    """
+
+    name: str = "finetuned"
+    command: str = ""
+    steps: int = Field(default=200, ge=2)
+    minutes: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    held_out_share: float = Field(default=0.25, ge=0, lt=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    ema: float = Field(default=0.95, ge=0, lt=1)
+    batch: int = Field(default=8, ge=1)
+    chip_px: int = Field(default=128, ge=16)
+    changed_share: float = Field(default=0.5, ge=0, le=1)
+    hard_share: float = Field(default=0.375, ge=0, le=1)
+    mine_every: int = Field(default=50, ge=1)
+    loss: LossConfig = LossConfig(bce=1.0, dice=1.0)
+    augment: AugmentConfig = AugmentConfig(crop_px=96, warp_share=0.5, largest_scale=1.25, paste=0.25)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: int = Field(default=0, ge=0)
+    max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> FinetuneConfig:
+        if self.changed_share + self.hard_share > 1:
+            raise ValueError("changed_share and hard_share are more than all chips")
+        return self
 
 
 class Candidate(_Config):
