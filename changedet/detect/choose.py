@@ -40,7 +40,7 @@ def choose_model(scenes: Sequence[Scene], config: RunConfig, out: str = "OUT") -
         PairError: no shipped model fits the bands.
     """
     if config.model is not None:
-        _check_free(read_card(config.model), config)
+        check_free(read_card(config.model), config)
         return config.model
     cards = {name: read_card(path) for name, path in shipped_models().items()}
     if not cards:
@@ -98,7 +98,12 @@ def _offered(scenes: Sequence[Scene]) -> set[str]:
     return set(frozenset.intersection(*(scene.offers for scene in scenes)))
 
 
-def _check_free(card: Card, config: RunConfig) -> None:
+def check_free(card: Card, config: RunConfig) -> None:
+    """Refuse a model that is not free for commercial use where only free ones are wanted.
+
+    Raises:
+        ModelError: it is not.
+    """
     if config.free_only and not card.commercial_use:
         raise ModelError(
             f"model {card.name} is under {card.licence}, not free for commercial use",

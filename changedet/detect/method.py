@@ -6,16 +6,15 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from changedet.config import Detector, RunConfig
-from changedet.detect.backend import open_detector
-from changedet.detect.choose import bands_for, check_resolution, choose_encoder, choose_model, told_missing
+from changedet.detect.choose import check_resolution, choose_encoder, choose_model, told_missing
 from changedet.detect.detector import ChangeDetector, NetworkDetector
+from changedet.detect.ensemble import open_detectors
 from changedet.detect.label_free import StatisticDetector, fit, fit_posterior
 from changedet.detect.prepare import Preparation
 from changedet.detect.sample import sample_pair
 from changedet.detect.stitch import Progress
 from changedet.detect.threshold import Threshold, threshold_of_model, threshold_of_statistic
 from changedet.errors import ConfigError
-from changedet.network.shipped import read_card
 from changedet.read.pair import RasterPair, common_bands
 from changedet.read.scene import Scene
 
@@ -198,7 +197,7 @@ def choose_method(scenes: tuple[Scene, Scene], config: RunConfig, out: str = "OU
     """
     if config.detector is None:
         name = choose_model(scenes, config, out)
-        return NetworkMethod(open_detector(name, bands_for(read_card(name), scenes), config))
+        return NetworkMethod(open_detectors(name, scenes, config))
     if config.device not in ("auto", "cpu"):
         raise ConfigError(f"--device {config.device} with --detector {config.detector}", expected="cpu, or auto")
     if config.detector == "deep":

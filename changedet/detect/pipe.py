@@ -31,6 +31,18 @@ class WindowSink(Protocol):
         ...
 
 
+class Halves:
+    """A `WindowSink` that hands the first half of the channels to one sink and the second half to another."""
+
+    def __init__(self, first: WindowSink, second: WindowSink) -> None:
+        self.first, self.second = first, second
+
+    def write(self, window: Window, array: NDArray[np.uint8]) -> None:
+        """Hand on the stored values (2 K, H, W) of one window."""
+        for sink, half in zip((self.first, self.second), np.split(array, 2), strict=True):
+            sink.write(window, half)
+
+
 class ReadAhead:
     """Chips of windows in their order, read ahead by one thread a pair; a context manager and an iterator.
 

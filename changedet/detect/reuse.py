@@ -12,6 +12,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.config import PolygonConfig, RunConfig
+from changedet.detect.pipe import Halves, WindowSink
 from changedet.errors import ConfigError, OutputExistsError
 from changedet.grid.window import blocks
 from changedet.write.provenance import plain
@@ -19,6 +20,7 @@ from changedet.write.raster import RasterSink
 from changedet.write.staging import RUN_JSON
 
 PROBABILITY = "probability.tif"
+UNCERTAINTY = "uncertainty.tif"
 STATISTIC = "statistic.tif"
 # Options that the network's answers do not depend on. One that is not listed does count, so a new one is safe.
 _AFTER_THE_NETWORK = frozenset(
@@ -89,18 +91,23 @@ def causes_of(record: dict[str, Any]) -> dict[str, Any]:
     return {**known, "inputs": inputs, "parameters": parameters, "version": known["versions"]["changedet"]}
 
 
-def restore(folder: Path, sink: RasterSink, statistic: RasterSink | None = None) -> None:
+def restore(folder: Path, sink: WindowSink, statistic: RasterSink | None = None) -> None:
     """Write the stored probabilities of the run in `folder` to a sink, and its statistic, if any, to another.
+
+    With `Halves` the second takes its uncertainty.
 
     Raises:
         ConfigError: they cannot be read.
     """
+    if isinstance(sink, Halves):
+        _copy(folder / UNCERTAINTY, sink.second)
+        sink = sink.first
     _copy(folder / PROBABILITY, sink)
     if statistic is not None:
         _copy(folder / STATISTIC, statistic)
 
 
-def _copy(path: Path, sink: RasterSink) -> None:
+def _copy(path: Path, sink: WindowSink | RasterSink) -> None:
     try:
         with rasterio.open(path) as stored:
             for window in blocks(stored.height, stored.width, _BLOCK_PX):

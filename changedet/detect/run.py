@@ -19,12 +19,14 @@ import rasterio
 from changedet.config import RunConfig, check_options
 from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
 from changedet.detect.detector import ChangeDetector
+from changedet.detect.ensemble import EnsembleDetector
 from changedet.detect.imagery import imagery_of
 from changedet.detect.label_free import StatisticDetector
 from changedet.detect.method import choose_method
+from changedet.detect.pipe import Halves, WindowSink
 from changedet.detect.prepare import Preparation, prepare
 from changedet.detect.record import begin_record, make_record
-from changedet.detect.reuse import causes_of, earlier_run, restore
+from changedet.detect.reuse import UNCERTAINTY, causes_of, earlier_run, restore
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.detect.threshold import Threshold
@@ -41,6 +43,7 @@ from changedet.write.raster import (
     probability_layout,
     statistic_layout,
     to_cog,
+    uncertainty_layout,
     write_mask,
     write_mask_of_statistic,
 )
@@ -50,7 +53,7 @@ from changedet.write.targets import FORMATS, Target, check_target, file_name, ta
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_RESULTS = ("probability.tif", "mask.tif", "statistic.tif", "changes.gpkg", "report.html", "run.json")
+_RESULTS = ("probability.tif", "mask.tif", "statistic.tif", UNCERTAINTY, "changes.gpkg", "report.html", "run.json")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class RunResult:
 
     Attributes:
         out: the output folder, with probability.tif, mask.tif, changes.gpkg, report.html and run.json; of a label-free
-            detector also statistic.tif.
+            detector also statistic.tif, of an ensemble uncertainty.tif.
         record: run.json, as it was written.
         results: names of the files in `out`.
     """
@@ -164,11 +167,15 @@ def _deliver(result: RunResult, targets: list[Target], config: RunConfig) -> Non
 @contextmanager
 def _sinks(
     staging: Staging, pair: RasterPair, detector: ChangeDetector, classes: tuple[str, ...], tags: dict[str, str]
-) -> Iterator[tuple[RasterSink, RasterSink | None]]:
-    """Open what takes the probabilities and, of a label-free detector, the statistic."""
+) -> Iterator[tuple[WindowSink, RasterSink | None]]:
+    """Open what takes the probabilities, of an ensemble also how far they differ, and the statistic."""
     with ExitStack() as stack:
         stored = RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, classes=classes, tags=tags))
         statistic = None
+        if isinstance(detector, EnsembleDetector):
+            spread = RasterSink(staging.path("spread.tif"), uncertainty_layout(pair.geobox, classes=classes, tags=tags))
+            yield Halves(stack.enter_context(stored), stack.enter_context(spread)), None
+            return
         if isinstance(detector, StatisticDetector):
             layout = statistic_layout(pair.geobox, detector.fitted.statistic.names, tags=tags)
             statistic = stack.enter_context(RasterSink(staging.path("values.tif"), layout))
@@ -287,13 +294,9 @@ def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progre
     to_cog(
         staging.path("changed.tif"), staging.path("mask.tif"), overview_resampling="nearest", creation_options=config.co
     )
-    if staging.path("values.tif").exists():
-        to_cog(
-            staging.path("values.tif"),
-            staging.path("statistic.tif"),
-            overview_resampling="average",
-            creation_options=config.co,
-        )
+    for name, cog in (("values.tif", "statistic.tif"), ("spread.tif", UNCERTAINTY)):
+        if staging.path(name).exists():
+            to_cog(staging.path(name), staging.path(cog), overview_resampling="average", creation_options=config.co)
     progress("write", 2, 3)
     for name, kind in {"changes.gpkg": "geopackage", **_extra_files(config)}.items():
         write_file(kind, staging.path(name), layers)

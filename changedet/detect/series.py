@@ -137,6 +137,8 @@ def _refuse_what_is_for_two_dates(sources: Sequence[Source], config: RunConfig) 
         raise ConfigError(
             f"--detector {config.detector} for a series: it is fitted to two dates", expected="two scenes, or a model"
         )
+    if config.ensemble or config.tta:
+        raise ConfigError("several models or --tta for a series", expected="one model, or two scenes")
     if config.reuse or config.reuse_from or config.append or any(text not in FORMATS for text in config.vector):
         raise ConfigError(
             "reuse, append or a vector target elsewhere for a series",

@@ -70,6 +70,14 @@ def probability_layout(
     return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=tags or {})
 
 
+def uncertainty_layout(
+    geobox: GeoBox, *, classes: Sequence[str] = ("change",), tags: Mapping[str, str] | None = None
+) -> RasterLayout:
+    """Return the layout of uncertainty.tif: standard deviation of the probability, stored as the probability is."""
+    names = ("uncertainty",) if len(classes) == 1 else tuple(f"uncertainty of {name}" for name in classes)
+    return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=tags or {})
+
+
 def mask_layout(geobox: GeoBox, *, classes: int = 1, tags: Mapping[str, str] | None = None) -> RasterLayout:
     """Return the layout of mask.tif: 0 unchanged, 1..K the class of change, with a palette."""
     colours = {0: UNCHANGED, **dict(enumerate(class_colours(classes), start=1)), NODATA: _TRANSPARENT}
