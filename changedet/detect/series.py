@@ -111,7 +111,10 @@ def run_series(
                 )
             ]
             series = stack.enter_context(RasterSeries(preparations.corrected(raw)))
-            layouts = [probability_layout(series.geobox, tags=detection.tags) for detection in detections]
+            layouts = [
+                probability_layout(series.geobox, classes=method.classes, tags=detection.tags)
+                for detection in detections
+            ]
             sinks = [
                 stack.enter_context(RasterSink(folder.path("stored.tif"), layout))
                 for folder, layout in zip(folders, layouts, strict=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from changedet.network.base import SiameseNetwork, pad_to_stride
@@ -75,8 +74,8 @@ class SemanticSMP(SiameseNetwork):
         """Return the logits (N, S (S - 1), H, W) of the transitions, 0 to 1, 0 to 2, ... 1 to 0 ..., of two dates."""
         parts = self._parts(before, after)
         pairs = parts.before[:, :, None] + parts.after[:, None]  # (N, S, S, H, W), by row from and by column to
-        differ = ~torch.eye(self.covers, dtype=torch.bool, device=pairs.device)
-        return parts.change + pairs[:, differ].log_softmax(dim=1)
+        differ = [index for index in range(self.covers**2) if index // self.covers != index % self.covers]
+        return parts.change + pairs.flatten(1, 2)[:, differ].log_softmax(dim=1)
 
     def semantic(self, before: Tensor, after: Tensor) -> SemanticLogits:
         """Return change and land covers of two scaled images (N, C, H, W), any H and W."""
