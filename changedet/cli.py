@@ -744,6 +744,9 @@ def _print_finetuned(result: Any) -> None:
         cells = (row[key] for key in ("precision", "recall", "f1", "average_precision"))
         table.add_row(name, *("" if cell is None else f"{cell:.3f}" for cell in cells))
     _OUT.print(table)
+    before, after = (figures[f"held_out_{name}"]["average_precision"] or 0.0 for name in ("before", "after"))
+    if after <= before:
+        _ERR.print("[yellow]warning:[/yellow] it did not gain on what was held out: the model it came from is as good")
 
 
 def _reporter(ctx: Context) -> Any:
