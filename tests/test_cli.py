@@ -128,7 +128,7 @@ def test_vectorize_keeps_to_min_area_and_to_files_that_exist(change_mask: Path, 
 
 def test_vectorize_refuses_another_format(change_mask: Path, tmp_path: Path) -> None:
     out = tmp_path / "changes.kml"
-    assert_refused(call("vectorize", change_mask, "-o", out), out, 2, "expected: a GeoPackage, *.gpkg")
+    assert_refused(call("vectorize", change_mask, "-o", out), out, 2, "expected: a file named *.gpkg, *.parquet")
 
 
 def test_a_pipeline_file_does_what_the_command_does(
