@@ -1,1 +1,1 @@
-"""Benchmarks, run by hand: `python -m benchmarks.large_pair`."""
+"""Benchmarks, run by hand: `python -m benchmarks` for the table, and the modules below by themselves."""

@@ -1,0 +1,101 @@
+"""One job in a process of its own, and what it took: seconds, peak memory, the first chip, its stages.
+
+    python -m benchmarks.probe STARTED FIGURES.json run BEFORE AFTER … | vectorize MASK …
+
+STARTED is the parent's clock as it started this process. The job is a command line of changedet.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+_CLOCKS: dict[str, float] = defaultdict(float)
+
+
+def measure(figures: Path, *job: object, env: dict[str, str] | None = None) -> dict[str, Any]:
+    """Do a job in a process of its own and return its figures."""
+    command = [sys.executable, "-m", "benchmarks.probe", repr(time.time()), figures, *job]
+    subprocess.run([*map(str, command)], check=True, env=env, stdout=subprocess.DEVNULL)
+    found: dict[str, Any] = json.loads(figures.read_text())
+    return found
+
+
+def main() -> None:
+    """Do the job and write its figures."""
+    started, figures, *job = sys.argv[1:]
+    from changedet.cli import cli
+
+    with _watched(float(started)) if job[0] == "run" else nullcontext():
+        cli(["-q", *job], standalone_mode=False)
+    found = {"seconds": time.time() - float(started), "peak_bytes": _peak_bytes(), "stages": dict(_CLOCKS)}
+    Path(figures).write_text(json.dumps(found, indent=1))
+
+
+@contextmanager
+def _watched(started: float) -> Iterator[None]:
+    """Time the stages of a run, and when its first chip comes to the network."""
+    from changedet.detect import detector, run
+    from changedet.read.pair import RasterPair
+    from changedet.write.raster import RasterSink
+
+    def first_chip() -> None:
+        _CLOCKS.setdefault("until the first chip", time.time() - started)
+
+    _time(RasterPair, "read", "read")
+    _time(detector.NetworkDetector, "predict", "network", before=first_chip)
+    _time(RasterSink, "write", "store")
+    for name, stage in STAGES.items():
+        _time(run, name, stage)
+    read_before = _bytes_read()
+    yield
+    _CLOCKS["bytes read"] = _bytes_read() - read_before
+
+
+# Functions of `changedet.detect.run` and what the table calls them. `stitch` holds read, network and store, which go on
+# beside each other.
+STAGES = {
+    "prepare": "prepare",
+    "stitch": "stitch",
+    "write_mask": "mask",
+    "vectorize": "polygons and statistics",
+    "_write": "COGs, overviews and vectors",
+    "_report": "report",
+}
+
+
+def _time(owner: Any, name: str, stage: str, before: Callable[[], None] = lambda: None) -> None:
+    real = getattr(owner, name)
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        before()
+        begun = time.perf_counter()
+        try:
+            return real(*arguments, **options)
+        finally:
+            _CLOCKS[stage] += time.perf_counter() - begun
+
+    setattr(owner, name, timed)
+
+
+def _peak_bytes() -> int:
+    return 1024 * _proc("/proc/self/status", "VmHWM:")
+
+
+def _bytes_read() -> int:
+    return _proc("/proc/self/io", "rchar:")
+
+
+def _proc(path: str, name: str) -> int:
+    return next(int(line.split()[1]) for line in Path(path).read_text().splitlines() if line.startswith(name))
+
+
+if __name__ == "__main__":
+    main()
