@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,7 @@ class Area:
 
     def on(self, geobox: GeoBox) -> Any:
         """Return the polygons in the CRS of a grid, as a GeoSeries of one."""
-        import geopandas as gpd  # half a second that runs without an area need not spend
-
-        return gpd.GeoSeries([self.polygons], crs=self.crs).to_crs(geobox.crs.proj if geobox.crs else None)
+        return _on(self, geobox)
 
     def covers(self, geobox: GeoBox, window: Window) -> NDArray[np.bool_]:
         """Return which pixels of a window have their middle inside, bool (height, width)."""
@@ -44,6 +42,13 @@ class Area:
         shape = window.height, window.width
         inside: NDArray[np.bool_] = rasterize(self.on(geobox), out_shape=shape, transform=transform) == 1
         return inside
+
+
+@lru_cache(maxsize=4)  # asked for every chip
+def _on(area: Area, geobox: GeoBox) -> Any:
+    import geopandas as gpd  # half a second that runs without an area need not spend
+
+    return gpd.GeoSeries([area.polygons], crs=area.crs).to_crs(geobox.crs.proj if geobox.crs else None)
 
 
 @dataclass(frozen=True, slots=True)
