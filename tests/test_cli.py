@@ -95,7 +95,7 @@ def test_models_lists_the_shipped_ones() -> None:
 
 def test_models_show_prints_the_whole_card() -> None:
     card = json.loads(call("models", "show", "s2-urban").stdout)
-    assert (card["name"], card["tiling"], len(card["bands"])) == ("s2-urban", "exact", 12)
+    assert (card["name"], card["tiling"], len(card["bands"])) == ("s2-urban", "exact", 13)
 
 
 def test_models_show_refuses_what_is_no_model(tmp_path: Path) -> None:
