@@ -204,6 +204,7 @@ def _reading_options(command: Any) -> Any:
 @click.option("--any-resolution", is_flag=True, help="Run even where pixels are over 3 times larger or smaller.")
 @click.option("--free-only", is_flag=True, help="Refuse models that are not free for commercial use.")
 @click.option("--overwrite", is_flag=True, help="Replace the results in the output folder.")
+@click.option("--stac", is_flag=True, help="Write stac.json too: the run as an item for a catalogue.")
 @click.option("--report/--no-report", default=None, help="Write report.html too, or not. Default: yes.")
 @click.option("--reuse", is_flag=True, help="Take probabilities over from the run in the output folder, if they agree.")
 @click.option("--reuse-from", metavar="FOLDER", help="Likewise, from the run in another folder.")

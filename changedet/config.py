@@ -157,6 +157,7 @@ class RunConfig(PolygonConfig):
         reuse_from: likewise, of the run in this folder, which must be such a one.
         co: creation options of the two COGs.
         report: write report.html too.
+        stac: write stac.json too, the run as an item for a catalogue; both dates must be known.
         vector: more places for the polygons: a format, a path with a suffix, or a PostGIS URL.
         append: add to what is at those places.
     """
@@ -192,6 +193,7 @@ class RunConfig(PolygonConfig):
     reuse_from: str | None = None
     co: dict[str, str] = Field(default_factory=dict)
     report: bool = True
+    stac: bool = False
     vector: tuple[str, ...] = ()
     append: bool = False
 

@@ -33,6 +33,7 @@ _AFTER_THE_NETWORK = frozenset(
         "free_only",
         "readers",
         "report",
+        "stac",
         "vector",
         "append",
         *PolygonConfig.model_fields,

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _RESULTS = ("probability.tif", "mask.tif", "statistic.tif", UNCERTAINTY, "changes.gpkg", "report.html", "run.json")
+STAC = "stac.json"
 
 
 @dataclass(frozen=True)
@@ -277,6 +278,12 @@ def finish(
     write_run_json(staging.path("run.json"), record)
     _report(staging, detection, progress)
     results = tuple(name for name in (*_RESULTS, *_extra_files(config)) if staging.path(name).exists())
+    if config.stac:
+        # Imported here, as pystac is not wanted by most runs and takes its time.
+        from changedet.write.stac import write_item
+
+        write_item(staging.path(STAC), record, results)
+        results = (*results, STAC)
     for name in results:
         staging.publish(name)
     return record, results

@@ -33,18 +33,30 @@ def open_series(sources: Sequence[Source], config: RunConfig) -> list[Scene]:
     """Open two or more scenes, in the order of their dates.
 
     Raises:
-        ConfigError: the mapping or a date cannot be read, or there is another number of dates.
+        ConfigError: the mapping or a date cannot be read, there is another number of dates, or a STAC item is wanted
+            and a date is not known.
         NotFoundError, SceneError: a scene is missing or cannot be opened.
     """
     count = len(sources)
     mappings = parse_mappings(config.bands, count) if config.bands else (None,) * count
     scenes = [open_scene(source, mapping=mapping) for source, mapping in zip(sources, mappings, strict=True)]
     if config.dates is None:
+        _check_known(scenes, config)
         return scenes
     if len(config.dates) != count or not all(map(is_iso_date, config.dates)):
         expected = "two ISO dates" if count == 2 else f"{count} ISO dates"
         raise ConfigError(f"dates {config.dates}", expected=expected, remedy="--dates 2018-03-28,2020-04-02")
     return [replace(scene, date=date) for scene, date in zip(scenes, config.dates, strict=True)]
+
+
+def _check_known(scenes: Sequence[Scene], config: RunConfig) -> None:
+    undated = [scene.path for scene in scenes if scene.date is None]
+    if config.stac and undated:
+        raise ConfigError(
+            f"--stac, but the date of {undated[0]} is not known",
+            expected="scenes whose files tell their dates, as a STAC item must have them",
+            remedy="--dates BEFORE,AFTER",
+        )
 
 
 def reading_options(config: RunConfig, *, which: tuple[int, int] = (0, 1), count: int = 2) -> PairOptions:

@@ -20,7 +20,7 @@ RUN_JSON = "run.json"
 # they would pass for its results.
 OUTPUTS = (
     *("probability.tif", "mask.tif", "statistic.tif", "uncertainty.tif", "first_change.tif"),
-    *("changes.gpkg", "changes.parquet", "changes.fgb", "changes.geojson", "report.html", RUN_JSON),
+    *("changes.gpkg", "changes.parquet", "changes.fgb", "changes.geojson", "report.html", "stac.json", RUN_JSON),
 )
 # What GDAL, QGIS and SQLite put beside a file. Left beside its successor, an old write-ahead log or statistics of an
 # old raster would corrupt or misstate it.

@@ -1,0 +1,105 @@
+"""A run as a STAC Item."""
+
+import json
+from pathlib import Path
+
+import pystac
+import pytest
+import rasterio
+from odc.geo.geobox import GeoBox
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import RasterExtension
+from pystac.validation import validate_dict
+
+import changedet
+from changedet.errors import ConfigError
+from changedet.write.raster import RasterSink, mask_layout, probability_layout, statistic_layout
+from changedet.write.stac import write_item
+from tests.data import geobox
+from tests.pairs import crop_sample, tiny_model
+
+GRID = geobox(20, 30)
+NAMES = ("probability.tif", "mask.tif", "statistic.tif", "changes.gpkg", "run.json")
+
+
+def _record(path: str = "a/before.tif", before: str = "2018-03-28", after: str = "2020-04-02") -> dict[str, object]:
+    return {
+        "inputs": {"before": {"path": path}, "after": {"path": "b/after.tif"}},
+        "dates": {"before": before, "after": after},
+        "model": {"name": "tiny", "licence": "CC0-1.0"},
+        "areas": {"changed_m2": 1200.0},
+    }
+
+
+def _write(folder: Path, grid: GeoBox = GRID, **fields: str) -> pystac.Item:
+    layouts = {
+        "probability.tif": probability_layout(grid),
+        "mask.tif": mask_layout(grid),
+        "statistic.tif": statistic_layout(grid, ("chi-square",)),
+    }
+    for name, layout in layouts.items():
+        with RasterSink(folder / name, layout):
+            pass
+    write_item(folder / "stac.json", _record(**fields), NAMES)
+    return pystac.Item.from_file(str(folder / "stac.json"))
+
+
+def test_it_holds_to_the_schema_of_an_item(tmp_path: Path) -> None:
+    _write(tmp_path)
+    content = json.loads((tmp_path / "stac.json").read_text())
+    # The schemas of the extensions are not bundled with pystac; the next tests read their fields with its classes.
+    assert len(content["stac_extensions"]) == 2
+    assert validate_dict({**content, "stac_extensions": []})
+
+
+def test_place_and_time_are_those_of_the_run(tmp_path: Path) -> None:
+    item = _write(tmp_path)
+    assert item.datetime is None
+    assert [moment[:10] for moment in (item.properties["start_datetime"], item.properties["end_datetime"])] == [
+        "2018-03-28",
+        "2020-04-02",
+    ]
+    assert item.bbox == pytest.approx(GRID.geographic_extent.boundingbox.bbox)
+    projection = ProjectionExtension.ext(item)
+    assert (projection.code, projection.shape) == ("EPSG:32633", [20, 30])
+    assert projection.transform == list(GRID.affine)[:6]
+
+
+def test_reversed_dates_give_a_span_that_runs_forwards(tmp_path: Path) -> None:
+    item = _write(tmp_path, before="2020-04-02", after="2018-03-28")
+    assert item.properties["start_datetime"] < item.properties["end_datetime"]
+
+
+def test_assets_say_what_the_files_are(tmp_path: Path) -> None:
+    item = _write(tmp_path)
+    assert {Path(asset.href).name for asset in item.assets.values()} == set(NAMES)
+    assert item.assets["mask"].roles == ["data", "classification"]
+    (probability,) = RasterExtension.ext(item.assets["probability"]).bands or []
+    assert (probability.nodata, probability.data_type, probability.scale) == (255, "uint8", pytest.approx(1 / 254))
+    (statistic,) = RasterExtension.ext(item.assets["statistic"]).bands or []
+    assert (statistic.nodata, statistic.data_type) == ("nan", "float32")
+
+
+def test_a_hostile_file_name_makes_no_path_of_the_identifier(tmp_path: Path) -> None:
+    item = _write(tmp_path, path="x/a b<script>&é.tif")
+    assert item.id.startswith("change_a-b-script-")
+    assert not set(item.id) & set("/ <>&")
+
+
+def test_a_run_writes_one_beside_its_files(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny.safetensors")
+    pair = crop_sample(tmp_path)
+    result = changedet.run(*pair, tmp_path / "out", model=str(model), stac=True, report=False)
+    item = pystac.Item.from_file(str(result.path("stac.json")))
+    assert {Path(asset.href).name for asset in item.assets.values()} == set(result.results) - {"stac.json"}
+    assert all((tmp_path / "out" / Path(asset.href).name).exists() for asset in item.assets.values())
+
+
+def test_without_dates_it_is_refused_before_the_work(tmp_path: Path) -> None:
+    pair = crop_sample(tmp_path)
+    for path in pair:
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(**dict.fromkeys(dataset.tags(), ""))
+    with pytest.raises(ConfigError, match=r"--stac, but the date of .*before\.tif is not known[\s\S]*--dates"):
+        changedet.run(*pair, tmp_path / "out", stac=True)
+    assert not (tmp_path / "out").exists()
