@@ -218,7 +218,7 @@ def _reading_options(command: Any) -> Any:
 @click.option("--append", is_flag=True, help="Add to what is at the paths and URLs of --vector.")
 @_reading_options
 @click.pass_context
-def run(ctx: Context, /, scenes: tuple[str, ...], out: Path, models: tuple[str, ...], **options: Any) -> None:
+def run(ctx: Context, /, scenes: tuple[str, ...], out: Path, **options: Any) -> None:
     """Map what changed between BEFORE and AFTER, or between every two of more dates.
 
     Writes probability.tif, mask.tif, changes.gpkg, report.html and run.json into the output folder; with --detector
@@ -233,7 +233,7 @@ def run(ctx: Context, /, scenes: tuple[str, ...], out: Path, models: tuple[str, 
     changedet run a.tif b.tif -o out --detector irmad
     changedet run 2018.tif 2020.tif 2022.tif -o out
     """
-    _run(ctx, scenes, out, {**options, "model": models[0] if models else None, "ensemble": models[1:]})
+    _run(ctx, scenes, out, options)
 
 
 def _run(ctx: Context, scenes: tuple[str, ...], out: Path, options: dict[str, Any]) -> None:
@@ -268,7 +268,9 @@ def _run_series(ctx: Context, scenes: tuple[str, ...], out: Path, options: dict[
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Leave out what the user did not say: defaults live in `changedet.config`."""
-    given = {name: value for name, value in options.items() if value not in (None, {}, ())}
+    model, *ensemble = options.get("models") or (None,)  # the first of several --model, and the others
+    options = {**options, "model": options.get("model") or model, "ensemble": options.get("ensemble", tuple(ensemble))}
+    given = {name: value for name, value in options.items() if name != "models" and value not in (None, {}, ())}
     halo = given.get("halo")
     return {**given, "halo": int(halo)} if isinstance(halo, str) and halo.isdigit() else given
 

@@ -27,7 +27,9 @@ def command_of(record: Mapping[str, Any], out: str = "again") -> str:
     model = parameters["model"] or (record["model"]["name"] if parameters["detector"] is None else None)
     asked = record.get("threshold", {}).get("asked")  # a rule, whose value is what it came to on that pair
     chosen = {**parameters, "model": model, "threshold": asked or parameters["threshold"]}
-    options = [
+    models = [part for name in [model, *chosen.pop("ensemble", [])] if name for part in ("--model", name)]
+    del chosen["model"]
+    options = models + [
         part
         for name, value in chosen.items()
         if name not in LEFT_OUT and value != defaults.get(name)

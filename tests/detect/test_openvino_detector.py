@@ -64,7 +64,7 @@ def test_every_fast_path_stays_within_the_cards_tolerance_on_real_data(name: str
     card = read_card(name)
     before, after = _read(city, card.bands)
     reference = TorchDetector(load_model(name), "cpu", precision="float32").predict(before, after)
-    assert card.tolerance.model_dump() == {"share": 0.999, "steps": 2, "most": 8}
+    assert card.tolerance.model_dump() == {"share": 0.997, "steps": 2, "most": 8}
     for path, detector in _detectors(name).items():
         assert card.tolerance.allows(detector.predict(before, after), reference), path
 

@@ -19,7 +19,7 @@ class _Brighter:
 
     bands = ("B02", "B08")
     classes, stride, halo, field, tiling = 1, 16, 16, 16, "exact"
-    base_bytes, bytes_per_px = 0, 100.0
+    base_bytes, bytes_per_px, chip_px = 0, 100.0, None
 
     def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         return (3 * (after - before))[:, :1].clip(0, 1)

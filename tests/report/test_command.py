@@ -20,6 +20,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"model": "my models/a'b.safetensors", "bands": "red=3,nir=4", "nodata": -9999.0, "scale": 0.0001},
     {"scale": (0.1, 0.2), "offset": (-0.1,), "res": (10, 20), "valid_mask": ("scl:a b.tif", "none"), "aoi": "a.gpkg"},
     {"like": "grid.tif", "normalize": "irmad", "resampling": "cubic", "device": "cpu"},
+    {"model": "a", "ensemble": ("my b", "c"), "tta": True, "stac": True},
     {"any_resolution": True, "free_only": True, "readers": 2, "backend": "torch", "precision": "float32"},
 ]
 
@@ -58,5 +59,5 @@ def test_the_command_is_read_as_the_options_it_was_made_of(options: dict[str, An
 def test_a_detector_without_labels_is_called_by_its_name_and_the_rule_that_was_asked_for() -> None:
     record = _record(check_options({"detector": "cva"}), "a.tif", "b.tif")
     record["threshold"] = {"decides": "statistic", "asked": "chi2:0.99"}
-    parsed = run_command.make_context("run", shlex.split(command_of(record))[2:]).params
-    assert (parsed["detector"], parsed["model"], parsed["threshold"]) == ("cva", None, "chi2:0.99")
+    parsed = _given(run_command.make_context("run", shlex.split(command_of(record))[2:]).params)
+    assert (parsed["detector"], parsed.get("model"), parsed["threshold"]) == ("cva", None, "chi2:0.99")
