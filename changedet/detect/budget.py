@@ -62,6 +62,15 @@ def cache_bytes(plan: ChipPlan, bands: int) -> int:
     return max(CACHE_BYTES, _BLOCK_BYTES * bands * plan.chip_height * plan.chip_width)
 
 
+def cache_bytes_of_polygons(max_memory: int) -> int:
+    """Return how much GDAL may keep decoded while polygons are measured on the scenes' pixels.
+
+    That goes strip by strip over both dates, band by band: unless the blocks under a strip stay decoded, each is
+    decoded again for every band and every strip. The network is released by then, so a quarter of all is free.
+    """
+    return max(CACHE_BYTES, max_memory // 4)
+
+
 def _bytes_per_band(readers: int) -> int:
     """Return what a px of a chip takes in one band, beside the network, with one chip in it and the others ahead."""
     return _CHIP_BYTES + _BLOCK_BYTES + readers * _READING_BYTES

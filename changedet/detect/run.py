@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 
 from changedet.config import RunConfig, check_options
-from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, cache_bytes_of_polygons, plan_within
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.ensemble import EnsembleDetector
 from changedet.detect.imagery import imagery_of
@@ -262,7 +262,7 @@ def finish(
     config = detection.config
     _write_mask(staging, detection.threshold, detection.tags)
     imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction.displacement)
-    with Spool(staging.path("layers")) as spool:
+    with rasterio.Env(GDAL_CACHEMAX=cache_bytes_of_polygons(config.max_memory)), Spool(staging.path("layers")) as spool:
         findings = vectorize(
             staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config, imagery=imagery
         )

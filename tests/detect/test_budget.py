@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_within
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, cache_bytes_of_polygons, plan_within
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
 from tests.data import write_raster
@@ -140,3 +140,9 @@ def test_a_run_stays_below_max_memory_and_makes_use_of_it(
     chip, peak = map(int, done.stdout.split())
     assert chip < width, "the raster is too small for what is to be measured"
     assert 0.75 * max_memory < peak <= max_memory
+
+
+def test_blocks_under_a_strip_stay_decoded_while_polygons_are_measured() -> None:
+    # Two rows of blocks of 512 px, 20,000 px wide, three bands of uint16, at both dates: 246 MB.
+    assert cache_bytes_of_polygons(2 * 10**9) >= 2 * 2 * 512 * 20_000 * 3 * 2
+    assert cache_bytes_of_polygons(10**8) == CACHE_BYTES
