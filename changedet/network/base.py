@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -70,27 +69,6 @@ class SiameseNetwork(ChangeNetwork):
         """Encode both dates as one batch, which is faster and gives batch norm one set of figures, and compare them."""
         levels = [level.chunk(2) for level in self.features(torch.cat([before, after]))]
         return self.compare([level[0] for level in levels], [level[1] for level in levels])
-
-
-def compare_series(network: SiameseNetwork, images: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Compare each date with the next, encoding each once: n dates cost n encoders and n - 1 decoders, not 2 (n - 1).
-
-    Features of two dates are held at a time, so a series may be as long as it likes.
-
-    Args:
-        network: in eval mode; in training batch norm would see both dates of a pair together.
-        images: scaled images (N, C, H, W) of one place in order of time, all of one shape.
-
-    Yields:
-        Logits (N, classes, H, W) of each pair of consecutive dates.
-    """
-    for (before, size), (after, _) in pairwise(_encoded(network, images)):
-        yield network.compare(before, after)[..., : size[0], : size[1]]
-
-
-def _encoded(network: SiameseNetwork, images: Iterable[Tensor]) -> Iterator[tuple[list[Tensor], Sequence[int]]]:
-    for image in images:
-        yield network.features(pad_to_stride(image, network.stride)), image.shape[-2:]
 
 
 def pad_to_stride(image: Tensor, stride: int) -> Tensor:

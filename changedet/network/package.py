@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from changedet.errors import ModelError, OutputError
-from changedet.network.base import ChangeNetwork, SiameseNetwork, compare_series
+from changedet.network.base import ChangeNetwork, SiameseNetwork
 from changedet.network.bit import BIT
 from changedet.network.calibration import probability_of
 from changedet.network.card import Card
@@ -35,7 +35,6 @@ __all__ = [
     "architecture_of",
     "build_network",
     "load_model",
-    "probability_of_series",
     "read_card",
     "save_model",
     "shipped_models",
@@ -110,30 +109,6 @@ class ChangeModel(nn.Module):
         if not isinstance(self.network, SiameseNetwork):
             raise ModelError(f"{self.card.architecture} does not encode the dates apart", expected="a Siamese network")
         return self.network
-
-
-def probability_of_series(model: ChangeModel, images: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the probability of change, as `ChangeModel.probability` does, of each date and the next.
-
-    Each date is encoded once.
-
-    Args:
-        model: in eval mode.
-        images: reflectance (N, C, H, W), float32, 0..1 physical, of one place in order of time.
-
-    Raises:
-        ModelError: the network looks at both dates together from the start, and cannot keep what it saw of one.
-    """
-    network = model.network
-    if not isinstance(network, SiameseNetwork):
-        raise ModelError(
-            f"{model.card.architecture} compares two dates and no series",
-            expected="a Siamese network, which encodes each date by itself",
-            remedy="the pairs of dates one by one",
-        )
-    with torch.inference_mode():
-        for logits in compare_series(network, map(model.normalise, images)):
-            yield probability_of(logits.float(), model.card.calibration)
 
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> ChangeNetwork:

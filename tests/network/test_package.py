@@ -20,7 +20,6 @@ from changedet.network.package import (
     ChangeModel,
     build_network,
     load_model,
-    probability_of_series,
     save_model,
     shipped_models,
 )
@@ -115,20 +114,18 @@ def test_probability_is_of_absolute_reflectance(file: Path) -> None:
     assert torch.equal(model.probability(neutral, neutral), model.probability(before, before))
 
 
-def test_probability_of_a_series_is_that_of_its_pairs(file: Path) -> None:
+def test_features_of_each_date_compared_are_the_probability_of_the_pair(file: Path) -> None:
     model = load_model(file)
-    dates = list(torch.rand(3, 1, 2, 20, 36))
-    series = list(probability_of_series(model, dates))
-    assert len(series) == 2
-    for one, before, after in zip(series, dates[:-1], dates[1:], strict=True):
-        torch.testing.assert_close(one, model.probability(before, after), rtol=1e-5, atol=1e-6)
+    before, after = torch.rand(2, 1, 2, 32, 48)
+    compared = model.compared(model.features(before), model.features(after))
+    torch.testing.assert_close(compared, model.probability(before, after), rtol=1e-5, atol=1e-6)
 
 
-def test_a_network_that_is_not_siamese_has_no_series(make_card: MakeCard) -> None:
+def test_a_network_that_is_not_siamese_has_no_features_of_one_date(make_card: MakeCard) -> None:
     network = FCEF(2, width=2)
     model = ChangeModel(network.eval(), make_card(network, architecture="fc_ef"))
-    with pytest.raises(ModelError, match="compares two dates and no series"):
-        next(probability_of_series(model, torch.rand(2, 1, 2, 16, 16)))
+    with pytest.raises(ModelError, match="does not encode the dates apart"):
+        model.features(torch.rand(1, 2, 16, 16))
 
 
 def test_every_architecture_is_built_by_name() -> None:
