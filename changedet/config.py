@@ -441,9 +441,14 @@ class FinetuneConfig(_Config):
 
     @model_validator(mode="after")
     def _shares_fit(self) -> FinetuneConfig:
-        if self.changed_share + self.hard_share > 1:
-            raise ValueError("changed_share and hard_share are more than all chips")
+        _check_shares(self.changed_share, self.hard_share)
         return self
+
+
+def _check_shares(changed: float, hard: float) -> None:
+    """Refuse shares of a batch that are more than all of it; both ways of training draw by them."""
+    if changed + hard > 1:
+        raise ValueError(f"changed_share {changed} and hard_share {hard} exceed 1 together")
 
 
 class Candidate(_Config):
@@ -573,8 +578,7 @@ class TrainConfig(_Config):
 
     @model_validator(mode="after")
     def _shares_fit(self) -> TrainConfig:
-        if self.changed_share + self.hard_share > 1:
-            raise ValueError(f"changed_share {self.changed_share} and hard_share {self.hard_share} exceed 1 together")
+        _check_shares(self.changed_share, self.hard_share)
         return self
 
     @model_validator(mode="after")
