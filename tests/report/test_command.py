@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from changedet.cli import _given
-from changedet.cli import run as run_command
+from changedet.cli.options import given
+from changedet.cli.run import run as run_command
 from changedet.config import RunConfig, check_options
 from changedet.report.command import LEFT_OUT, command_of
 
@@ -53,11 +53,11 @@ def test_the_command_is_read_as_the_options_it_was_made_of(options: dict[str, An
     parsed = run_command.make_context("run", arguments).params
     assert (parsed.pop("scenes"), parsed.pop("out")) == (("-a b.tif", "$(after).tif"), Path("there"))
     expected = config.model_copy(update={"threshold": 0.52, "model": config.model or "s2-urban"})
-    assert check_options(_given(parsed)) == expected
+    assert check_options(given(parsed)) == expected
 
 
 def test_a_detector_without_labels_is_called_by_its_name_and_the_rule_that_was_asked_for() -> None:
     record = _record(check_options({"detector": "cva"}), "a.tif", "b.tif")
     record["threshold"] = {"decides": "statistic", "asked": "chi2:0.99"}
-    parsed = _given(run_command.make_context("run", shlex.split(command_of(record))[2:]).params)
+    parsed = given(run_command.make_context("run", shlex.split(command_of(record))[2:]).params)
     assert (parsed["detector"], parsed.get("model"), parsed["threshold"]) == ("cva", None, "chi2:0.99")

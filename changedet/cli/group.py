@@ -1,0 +1,73 @@
+"""What all commands have in common: -v and -q anywhere, and errors as one message and an exit code."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import click
+from click import Context, Parameter
+from rich.markup import escape
+
+from changedet.cli.console import ERR
+from changedet.errors import ChangeDetError, exit_code
+
+_INTERRUPTED = 130
+
+
+def _be_verbose(ctx: Context, param: Parameter, value: bool) -> None:
+    del ctx, param
+    if value:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+def _be_quiet(ctx: Context, param: Parameter, value: bool) -> None:
+    del param
+    if value:
+        ctx.ensure_object(dict)["quiet"] = True
+        logging.getLogger().setLevel(logging.ERROR)
+
+
+class Command(click.Command):
+    """A command that takes -v and -q too: people write them last as often as first."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        flag: dict[str, Any] = {"is_flag": True, "expose_value": False}
+        self.params += [
+            click.Option(["-v", "--verbose"], callback=_be_verbose, help="Say more.", **flag),
+            click.Option(["-q", "--quiet"], callback=_be_quiet, help="Say nothing but warnings and errors.", **flag),
+        ]
+
+
+class Subgroup(click.Group):
+    """Commands of one noun."""
+
+    command_class = Command
+
+
+class Group(Subgroup):
+    """Turns errors into one message and the exit code of their class."""
+
+    def invoke(self, ctx: Context) -> Any:
+        """Carry the command out; an error ends with its message and exit code, unless --debug."""
+        try:
+            return super().invoke(ctx)
+        except ChangeDetError as error:
+            if ctx.params.get("debug"):
+                raise
+            ERR.print(f"[red]error:[/red] {escape(_redacted(str(error)))}")
+            ctx.exit(exit_code(error))
+        except KeyboardInterrupt:
+            ERR.print("interrupted: nothing was left behind")
+            ctx.exit(_INTERRUPTED)
+
+
+def _redacted(text: str) -> str:
+    from changedet.write.provenance import redact
+
+    return redact(text)
+
+
+command = partial(click.command, cls=Command)

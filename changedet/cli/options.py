@@ -1,0 +1,98 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click import Context, Parameter
+
+
+def _dates(ctx: Context, param: Parameter, value: str | None) -> tuple[str, ...] | None:
+    del ctx, param
+    return tuple(value.split(",")) if value else None
+
+
+def pairs(ctx: Context, param: Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """Read options NAME=VALUE into a mapping."""
+    del ctx, param
+    if any("=" not in item for item in value):
+        raise click.BadParameter("expected NAME=VALUE")
+    return dict(item.split("=", 1) for item in value)
+
+
+def polygon_options(command: Any) -> Any:
+    """Add the options that say what polygons are like; `run` and `vectorize` share them."""
+    for option in reversed(
+        (
+            click.option("--min-area", type=float, help="Leave out polygons below this many m²."),
+            click.option("--min-hole", type=float, help="Fill empty holes below this many m²."),
+            click.option(
+                "--connectivity", type=click.Choice([4, 8]), help="8 joins pixels that touch at a corner. Default: 8."
+            ),
+            click.option("--simplify", type=float, metavar="M", help="Drop corners within this many metres."),
+            click.option("--smooth", is_flag=True, help="Turn stair-steps into slopes."),
+            click.option("--regularize", is_flag=True, help="Turn outlines into right angles, for buildings."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def reading_options(command: Any) -> Any:
+    """Add the options that say how a pair is read; `run` and `inspect` share them."""
+    for option in reversed(
+        (
+            click.option(
+                "--bands",
+                metavar="NAME=N,…|SENSOR",
+                help="Which band is which, e.g. red=3,green=2,blue=1,nir=4, or a sensor's usual stack: sentinel-2,"
+                " landsat-8, landsat-7, naip, rgb. One a date with / between.",
+            ),
+            click.option("--bounds", nargs=4, type=float, help="Left bottom right top in the CRS of the grid."),
+            click.option("--like", metavar="FILE", help="Compare on the whole grid of this raster."),
+            click.option("--res", type=float, multiple=True, help="Pixel size, in the before CRS; twice for y and x."),
+            click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this file."),
+            click.option("--nodata", type=float, help="Value of invalid pixels, instead of what the files declare."),
+            click.option(
+                "--valid-mask",
+                multiple=True,
+                metavar="[KIND:]FILE[#BAND]",
+                help="Which pixels are valid: a mask, or scl:, qa_pixel:, cfmask:, omnicloudmask: and a quality band;"
+                " none ignores the product's own. Once for all dates, or once a date.",
+            ),
+            click.option(
+                "--scale",
+                type=float,
+                multiple=True,
+                help="Stored value times this is reflectance, e.g. 0.0001. Once for all dates, or once a date.",
+            ),
+            click.option("--offset", type=float, multiple=True, help="Added after the scale, e.g. -0.1; likewise."),
+            click.option(
+                "--resampling",
+                type=click.Choice(["nearest", "bilinear", "cubic"]),
+                help="Kernel where a scene is warped.",
+            ),
+            click.option("--coregister", is_flag=True, help="Remove the displacement between the dates."),
+            click.option(
+                "--normalize",
+                type=click.Choice(["none", "histogram", "irmad"]),
+                help="Bring the after date's values to the before date's. Default: none.",
+            ),
+            click.option("--dates", callback=_dates, metavar="BEFORE,AFTER", help="ISO dates of the scenes."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the user did not say: defaults live in `changedet.config`."""
+    model, *ensemble = options.get("models") or (None,)  # the first of several --model, and the others
+    options = {**options, "model": options.get("model") or model, "ensemble": options.get("ensemble", tuple(ensemble))}
+    given = {name: value for name, value in options.items() if name != "models" and value not in (None, {}, ())}
+    halo = given.get("halo")
+    return {**given, "halo": int(halo)} if isinstance(halo, str) and halo.isdigit() else given
+
+
+set_option = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one entry of the file.")

@@ -1,0 +1,57 @@
+"""What a command or a pipeline file may say. The only place where defaults live."""
+
+from changedet.config.base import NEUTRAL_REFLECTANCE, Bytes, checked, parse_bytes
+from changedet.config.data import DatasetConfig, DatasetKind, EvaluateConfig
+from changedet.config.learn import (
+    AugmentConfig,
+    Candidate,
+    EarlyStop,
+    FinetuneConfig,
+    LossConfig,
+    ModelPlan,
+    TrainConfig,
+)
+from changedet.config.pipeline import Pipeline, load_pipeline
+from changedet.config.run import (
+    Bounds,
+    Coregister,
+    Detector,
+    Normalize,
+    PolygonConfig,
+    Resampling,
+    RunConfig,
+    RunStep,
+    Threshold,
+    check_options,
+    parse_rule,
+)
+
+__all__ = [
+    "NEUTRAL_REFLECTANCE",
+    "AugmentConfig",
+    "Bounds",
+    "Bytes",
+    "Candidate",
+    "Coregister",
+    "DatasetConfig",
+    "DatasetKind",
+    "Detector",
+    "EarlyStop",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "LossConfig",
+    "ModelPlan",
+    "Normalize",
+    "Pipeline",
+    "PolygonConfig",
+    "Resampling",
+    "RunConfig",
+    "RunStep",
+    "Threshold",
+    "TrainConfig",
+    "check_options",
+    "checked",
+    "load_pipeline",
+    "parse_bytes",
+    "parse_rule",
+]

@@ -1,0 +1,69 @@
+"""What all options have in common, and how a wrong one is told."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from changedet.errors import ConfigError
+
+# Pixels invalid at either date hold it at both: the middle of the networks' logarithmic scale, ordinary land to them.
+NEUTRAL_REFLECTANCE: Final = 0.1
+Kind = TypeVar("Kind", bound="Config")
+_T = TypeVar("_T")
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_bytes(value: object) -> object:
+    """Return bytes for `2GB`, `500 MB`, `1.5GiB` or a plain number; anything else as it is, for pydantic to refuse.
+
+    >>> parse_bytes("2GB"), parse_bytes("512 MiB")
+    (2000000000, 536870912)
+    """
+    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?I?)B?\s*", value.upper()) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS or match[1].count(".") > 1:
+        return value
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+DEVICES: Final = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+
+
+def _as_tuple(value: object) -> object:
+    """Return a single value as a tuple of one: `scale: 0.0001` in a pipeline file."""
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+PerDate = Annotated[tuple[_T, ...], BeforeValidator(_as_tuple)]
+
+
+class Config(BaseModel):
+    """A block of options: frozen, and with no key that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def checked(kind: type[Kind], options: dict[str, Any]) -> Kind:
+    """Return validated options of one kind.
+
+    Raises:
+        ConfigError: an unknown option or a wrong value.
+    """
+    try:
+        return kind.model_validate(options)
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{key_of(problem)}: {said_of(problem)}" for problem in error.errors())) from error
+
+
+def key_of(problem: Any) -> str:
+    """Return the dotted key that a problem of pydantic is about."""
+    return ".".join(map(str, problem["loc"]))
+
+
+def said_of(problem: Any) -> str:
+    """Return what is wrong there, and the start of what was given."""
+    shown = "" if problem["type"] in ("extra_forbidden", "missing") else f" (got {str(problem['input'])[:80]!r})"
+    return str({"extra_forbidden": "unknown key"}.get(problem["type"], problem["msg"])) + shown
