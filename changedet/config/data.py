@@ -36,8 +36,8 @@ class EvaluateConfig(Config):
 
     Attributes:
         threshold: probability from which a pixel counts as changed; None takes each model card's.
-        protocol: `oscd` counts all pixels of full scenes at threshold 0.5, as its published figures do; `valid` the
-            pixels that are valid at both dates, at `threshold`.
+        protocol: `oscd` counts all pixels of full scenes at threshold 0.5 of the uncalibrated probability, as its
+            published figures do; `valid` the pixels that are valid at both dates, at `threshold`.
         allow_overlap: score a model even on scenes that it learned from.
         bootstrap: draws of scenes for the 95 % interval.
         seed: of these draws.

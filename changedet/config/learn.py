@@ -62,6 +62,7 @@ class AugmentConfig(Config):
         return self
 
 
+HeldOutCalibration = Literal["none", "temperature", "platt"]
 _LOSSES = ("bce", "dice", "focal", "lovasz", "tversky", "contrastive", "triplet")
 # Which settings of `LossConfig` belong to which of its losses.
 _LOSS_SETTINGS = {
@@ -262,6 +263,9 @@ class TrainConfig(Config):
             nothing, `cosine` falls from the start.
         ema: decay a step of the averaged weights that are evaluated and saved.
         early_stop: when to stop before the last step; None does not.
+        calibration: of the finished model's probabilities, fitted to the held-out scenes of all folds, see
+            `changedet.network.card.Calibration`; its threshold is chosen there too. `platt` takes back what drawing
+            half of the chips around changes does to the probabilities, which `temperature` cannot.
         threads: torch's threads; part of the recipe, as the order of sums, and so the figures, depend on it.
         device: `auto` is the GPU where there is one; under torchrun each process takes the GPU of its own rank.
         precision: `float16` for GPUs only; `auto` is `bfloat16` where the device computes in it, else `float32`.
@@ -293,6 +297,7 @@ class TrainConfig(Config):
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     ema: float = Field(default=0.99, ge=0, lt=1)
     early_stop: EarlyStop | None = None
+    calibration: HeldOutCalibration = "platt"
     threads: int = Field(default=1, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import shapely
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import log_expit, logit
@@ -19,6 +20,7 @@ from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 from changedet.learn.curves import PrecisionRecall, Reliability
 from changedet.learn.datasets import LabelledDataset
 from changedet.learn.evaluate import Report, check_places, score_model
+from changedet.network.calibration import probability_of
 from changedet.network.card import Calibration, Card
 from changedet.network.package import ChangeModel, load_model
 
@@ -27,6 +29,7 @@ Goal = Literal["precision", "recall", "f1"]
 
 # The lowest and highest byte stand for probabilities down to 0 and up to 1, whose logits would have no bound.
 _END = 0.25 / STEPS
+_LOGITS = logit(np.clip(np.arange(STEPS + 1) / STEPS, _END, 1 - _END))
 # How far the table of an isotonic calibration may be from the regression: less than a byte.
 _TABLE_TOLERANCE = 1e-3
 _STRETCH = 1e6
@@ -120,13 +123,22 @@ def fit(histogram: ProbabilityHistogram, method: Method, *, data: str) -> Calibr
     return Calibration(method=method, slope=slope, offset=offset, data=data)
 
 
+def recalibrated(histogram: ProbabilityHistogram, calibration: Calibration) -> ProbabilityHistogram:
+    """Return the histogram that a calibration turns an uncalibrated one into: exact up to the rounding to bytes."""
+    stated = torch.from_numpy(_LOGITS).view(1, 1, 1, -1)
+    becomes = np.rint(probability_of(stated, calibration).numpy().ravel() * STEPS).astype(np.intp)
+    changed, unchanged = (np.zeros_like(part) for part in (histogram.changed, histogram.unchanged))
+    np.add.at(changed, becomes, histogram.changed)
+    np.add.at(unchanged, becomes, histogram.unchanged)
+    return ProbabilityHistogram(changed, unchanged)
+
+
 def _likeliest(histogram: ProbabilityHistogram, *, with_offset: bool) -> tuple[float, float]:
-    logits = logit(np.clip(np.arange(STEPS + 1) / STEPS, _END, 1 - _END))
     total = histogram.changed.sum() + histogram.unchanged.sum()
     changed, unchanged = histogram.changed / total, histogram.unchanged / total
 
     def loss(x: NDArray[np.float64]) -> float:
-        scaled = np.exp(x[0]) * logits + (x[1] if with_offset else 0.0)
+        scaled = np.exp(x[0]) * _LOGITS + (x[1] if with_offset else 0.0)
         return float(-(changed * log_expit(scaled) + unchanged * log_expit(-scaled)).sum())
 
     # The slope's logarithm, so that it stays positive and the order of probabilities is kept. Bounded: where truth and

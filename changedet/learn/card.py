@@ -14,7 +14,7 @@ from changedet.errors import ModelError
 from changedet.learn.datasets import LabelledScene, open_dataset
 from changedet.learn.predict import chip_of
 from changedet.network.base import ChangeNetwork
-from changedet.network.card import Card
+from changedet.network.card import Calibration, Card
 from changedet.network.field import measure_halo, measure_memory, receptive_field
 from changedet.network.package import architecture_of
 from changedet.network.seam import fixed_halo, measure_seam
@@ -32,6 +32,7 @@ def make_card(
     network: ChangeNetwork,
     config: TrainConfig,
     figures: dict[str, Any],
+    calibration: Calibration | None,
     example: LabelledScene,
     command: str,
 ) -> Card:
@@ -43,6 +44,7 @@ def make_card(
         network: trained, in eval mode.
         config: how it was trained.
         figures: of its cross-validation; its threshold becomes the card's.
+        calibration: of its probabilities, after which that threshold counts.
         example: the scene on which the halo is measured; the larger the better.
         command: that reproduces the training.
     """
@@ -71,6 +73,7 @@ def make_card(
         licence_note=config.licence_note,
         commercial_use=config.commercial_use,
         data=config.description,
+        calibration=calibration,
         places=tuple(source.place() for source in open_dataset(config.data).scenes),
         trained=datetime.now(UTC).date().isoformat(),
         seed=config.seed,

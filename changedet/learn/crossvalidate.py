@@ -25,6 +25,7 @@ from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset, refuse_overlap
 from changedet.learn.distance import calibrate_distance, distance_figures
 from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.held_out import HeldOut
 from changedet.learn.log import draw_curves, read_log
 from changedet.learn.predict import chip_of
 from changedet.learn.train import train
@@ -170,46 +171,28 @@ def best_candidate(model: str, config: TrainConfig) -> str:
     """Return the candidate of highest F1 over all held-out pixels, each at its own best threshold."""
 
     def score(candidate: str) -> float:
-        pooled = pooled_histogram(model, candidate, config)
+        pooled = held_out(model, candidate, config).pooled
         return pooled.counts(pooled.best_threshold()).f1
 
     return max(config.candidates_of(model), key=score)
 
 
-def fold_histograms(model: str, candidate: str, config: TrainConfig) -> list[dict[str, ProbabilityHistogram]]:
-    """Return city → histogram for each fold."""
+def held_out(model: str, candidate: str, config: TrainConfig) -> HeldOut:
+    """Return what the folds' networks made of the cities that they did not learn from."""
     results = []
     for fold in range(len(config.folds)):
         record = json.loads((Task(model, candidate, fold, config).folder / "result.json").read_text())
         results.append({name: ProbabilityHistogram.from_json(h) for name, h in record["cities"].items()})
-    return results
-
-
-def pooled_histogram(model: str, candidate: str, config: TrainConfig) -> ProbabilityHistogram:
-    """Return the histogram over all held-out cities."""
-    total = ProbabilityHistogram.empty()
-    for fold in fold_histograms(model, candidate, config):
-        total = sum(fold.values(), start=total)
-    return total
+    return HeldOut(tuple(results))
 
 
 def cross_validation(model: str, candidate: str, config: TrainConfig) -> dict[str, Any]:
-    """Return the figures for the card: at the best threshold and at 0.5, pooled, by fold and by city."""
-    folds = fold_histograms(model, candidate, config)
-    pooled = pooled_histogram(model, candidate, config)
-    threshold = pooled.best_threshold()
-    by_fold = [sum(fold.values(), start=ProbabilityHistogram.empty()) for fold in folds]
-    return {
-        "protocol": _PROTOCOL,
-        "threshold": round(threshold, 4),
-        "pooled": pooled.counts(threshold).figures(),
-        "pooled_at_0.5": pooled.counts(0.5).figures(),
-        "folds": [
-            {"cities": list(cities), **fold.counts(threshold).figures()}
-            for cities, fold in zip(folds, by_fold, strict=True)
-        ],
-        "cities": {name: h.counts(threshold).figures() for fold in folds for name, h in fold.items()},
-    }
+    """Return the figures for the card, all of them of calibrated probabilities."""
+    scores = held_out(model, candidate, config)
+    calibrated = scores.calibrated(config.calibration)
+    apart = scores.fit_apart(config.calibration)
+    method = {} if calibrated.calibration is None else {"method": calibrated.calibration.method}
+    return {"protocol": _PROTOCOL, **calibrated.figures(), "calibration": {**method, **apart}}
 
 
 def _package(task: Task, command: str, report: Report) -> Path:
@@ -218,14 +201,14 @@ def _package(task: Task, command: str, report: Report) -> Path:
     network = train_task(task, cities)
     figures = {name: cross_validation(task.model, name, task.config) for name in task.config.candidates_of(task.model)}
     _write_json(task.config.out / f"{task.model}.json", figures)
+    scores = held_out(task.model, task.candidate, task.config).calibrated(task.config.calibration)
     stated = figures[task.candidate]
     if isinstance(network, MetricNetwork):
-        stated = {**stated, "distance": distance_figures(network, stated["threshold"])}
+        stated = {**stated, "distance": distance_figures(network, scores.calibration, stated["threshold"])}
     example = max(cities.values(), key=lambda scene: scene.changed.size)
-    card = make_card(task.model, task.candidate, network, task.config, stated, example, command)
+    card = make_card(task.model, task.candidate, network, task.config, stated, scores.calibration, example, command)
     path = task.config.out / f"{task.model}.safetensors"
-    pooled = pooled_histogram(task.model, task.candidate, task.config)
-    draw_curves(path.with_suffix(".png"), read_log(task.folder), pooled, card.threshold)
+    draw_curves(path.with_suffix(".png"), read_log(task.folder), scores.pooled, card.threshold)
     save_model(path, network, card)
     report(f"{path}: {task.candidate}, cross-validated F1 {figures[task.candidate]['pooled']['f1']:.3f}")
     return path

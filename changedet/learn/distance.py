@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from changedet.learn.datasets.scene import LabelledScene
+from changedet.network.card import Calibration
 from changedet.network.metric import MetricNetwork
 from changedet.network.normalise import LogReflectance
 
@@ -32,9 +33,17 @@ def calibrate_distance(network: MetricNetwork, scenes: Sequence[LabelledScene]) 
     network.calibrate(scale=scale, threshold=threshold)
 
 
-def distance_figures(network: MetricNetwork, probability: float) -> dict[str, Any]:
-    """Return for the card what the probability means in distance, and the distance from which a pixel is changed."""
-    scale, threshold = float(network.scale), float(network.threshold)
+def distance_figures(network: MetricNetwork, calibration: Calibration | None, probability: float) -> dict[str, Any]:
+    """Return for the card what the probability means in distance, and the distance from which a pixel is changed.
+
+    Args:
+        network: its distance calibrated.
+        calibration: of the card, by `temperature` or `platt`, which are another scale and threshold of the distance.
+        probability: from which a pixel is changed.
+    """
+    slope, offset = (1.0, 0.0) if calibration is None else (calibration.slope, calibration.offset)
+    scale = slope * float(network.scale)
+    threshold = float(network.threshold) - offset / scale
     return {
         "probability": "1 / (1 + exp(-scale * (distance - threshold)))",
         "scale": scale,

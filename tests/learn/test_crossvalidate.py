@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from changedet.config import Candidate, LossConfig, ModelPlan, TrainConfig
 from changedet.errors import ConfigError
 from changedet.learn import card
-from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.crossvalidate import Task, best_candidate, train_models
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset
 from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.held_out import HeldOut
 from changedet.network.base import ChangeNetwork
+from changedet.network.calibration import probability_of
 from changedet.network.metric import SiameseMetric
 from changedet.network.package import build_network, load_model
 
@@ -55,13 +56,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_oscd: MakeOscd, make_
     return _Trained(config, model, lines, scenes)
 
 
-def _recomputed(trained: _Trained, candidate: str) -> ProbabilityHistogram:
+def _recomputed(trained: _Trained, candidate: str) -> HeldOut:
     """Score the networks in the folds' checkpoints again, loaded by hand."""
-    total = ProbabilityHistogram.empty()
+    folds = []
     for fold, cities in enumerate(trained.config.folds):
         network = _loaded(trained, Task("tiny", candidate, fold, trained.config))
-        total = sum((evaluate_scene(network, trained.scenes[city]) for city in cities), start=total)
-    return total
+        folds.append({city: evaluate_scene(network, trained.scenes[city]) for city in cities})
+    return HeldOut(tuple(folds))
 
 
 def _loaded(trained: _Trained, task: Task) -> ChangeNetwork:
@@ -76,11 +77,12 @@ def _loaded(trained: _Trained, task: Task) -> ChangeNetwork:
 @pytest.mark.parametrize("candidate", ["diff", "early"])
 def test_stated_figures_are_those_of_the_folds_networks(trained: _Trained, candidate: str) -> None:
     stated = json.loads((trained.config.out / "tiny.json").read_text())[candidate]
-    pooled = _recomputed(trained, candidate)
-    best = pooled.best_threshold()
+    scores = _recomputed(trained, candidate).calibrated("platt")
+    best = scores.pooled.best_threshold()
     assert stated["threshold"] == round(best, 4)
-    assert stated["pooled"] == pooled.counts(best).figures()
-    assert stated["pooled_at_0.5"] == pooled.counts(0.5).figures()
+    assert stated["pooled"] == scores.pooled.counts(best).figures()
+    assert stated["pooled_at_0.5"] == scores.pooled.counts(0.5).figures()
+    assert stated["calibration"]["method"] == "platt"
     assert [fold["cities"] for fold in stated["folds"]] == [["a"], ["b", "c"]]
     assert sum(fold["tp"] for fold in stated["folds"]) == stated["pooled"]["tp"]
     assert sum(city["fp"] for city in stated["cities"].values()) == stated["pooled"]["fp"]
@@ -92,6 +94,7 @@ def test_the_best_candidate_is_shipped_with_its_card(trained: _Trained) -> None:
     best = max(every, key=lambda name: every[name]["pooled"]["f1"])
     assert model.card.figures == every[best]
     assert model.card.threshold == every[best]["threshold"]
+    assert model.card.calibration == _recomputed(trained, best).calibrated("platt").calibration
     assert model.card.architecture == {"diff": "fc_siam_diff", "early": "fc_ef"}[best]
     assert (model.card.name, model.card.bands, model.card.command) == ("tiny", BANDS, "changedet train it")
     assert len(trained.lines) == 2 * 2 + 1 + 1
@@ -186,12 +189,10 @@ def test_a_distance_is_calibrated_and_stated_on_the_card(
     network, stated = model.network, model.card.figures["distance"]
     assert isinstance(network, SiameseMetric)
     assert isinstance(stated, dict)
-    assert stated["scale"] == pytest.approx(float(network.scale))
-    assert stated["threshold"] == pytest.approx(float(network.threshold))
-    # The distance from which a pixel is changed is the one whose probability is the card's threshold.
+    # The distance from which a pixel is changed is the one whose calibrated probability is the card's threshold.
     changed_from = torch.tensor(stated["changed_from"])
-    probability = ((changed_from - network.threshold) * network.scale).sigmoid()
-    assert float(probability) == pytest.approx(model.card.threshold, abs=1e-5)
+    logits = ((changed_from - network.threshold) * network.scale).view(1, 1, 1, 1)
+    assert float(probability_of(logits, model.card.calibration)) == pytest.approx(model.card.threshold, abs=1e-5)
     assert path.with_suffix(".png").stat().st_size > 10_000
     with (Task("tiny", "metric", None, config).folder / "log.csv").open() as file:
         assert file.readline().strip().endswith(",validation_f1")

@@ -7,6 +7,8 @@ import torch
 from changedet.learn.datasets import LabelledScene
 from changedet.learn.distance import calibrate_distance, distance_figures, fit_logistic
 from changedet.learn.evaluate import evaluate_scene
+from changedet.network.calibration import probability_of
+from changedet.network.card import Calibration
 from changedet.network.metric import SiameseMetric
 
 
@@ -55,6 +57,17 @@ def test_a_calibrated_network_states_the_share_of_change_and_its_distance(
     total = histogram.changed + histogram.unchanged
     mean = (total * np.arange(255) / 254).sum() / total.sum()
     assert mean == pytest.approx(histogram.changed.sum() / total.sum(), abs=0.004)
-    figures = distance_figures(network, 0.2)
+    figures = distance_figures(network, None, 0.2)
     logit = (figures["changed_from"] - figures["threshold"]) * figures["scale"]
     assert 1 / (1 + np.exp(-logit)) == pytest.approx(0.2)
+
+
+def test_a_calibration_is_another_scale_and_threshold_of_the_distance() -> None:
+    network = SiameseMetric(in_channels=4, encoder_depth=2, decoder_channels=[8, 8], embedding=4).eval()
+    network.calibrate(scale=3.0, threshold=0.7)
+    calibration = Calibration(method="platt", slope=0.6, offset=-1.5, data="drawn")
+    figures = distance_figures(network, calibration, 0.2)
+    logits = torch.tensor(3.0 * (figures["changed_from"] - 0.7)).view(1, 1, 1, 1)
+    assert float(probability_of(logits, calibration)) == pytest.approx(0.2)
+    again = (figures["changed_from"] - figures["threshold"]) * figures["scale"]
+    assert 1 / (1 + np.exp(-again)) == pytest.approx(0.2)

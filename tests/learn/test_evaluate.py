@@ -14,7 +14,7 @@ from changedet.learn.evaluate import Evaluation, ModelScore, evaluate
 from changedet.learn.figures import markdown, write_evaluation
 from changedet.learn.objects import ObjectCounts
 from changedet.learn.score import SceneScore
-from changedet.network.card import Card, Place
+from changedet.network.card import Calibration, Card, Place
 from changedet.network.shipped import read_card
 from tests.commands import call
 from tests.pairs import tiny_model
@@ -109,9 +109,12 @@ def test_two_models_on_two_cities(tmp_path: Path, cities: LabelledDataset) -> No
 
 
 def test_the_protocol_of_oscd_has_its_threshold(tmp_path: Path, cities: LabelledDataset) -> None:
-    model = tiny_model(tmp_path / "one.safetensors", bands=BANDS, threshold=0.45)
-    (score,) = _evaluated([model], cities, [], protocol="oscd").models
+    own = tiny_model(tmp_path / "own.safetensors", bands=BANDS)
+    calibration = Calibration(method="platt", offset=-3, data="drawn")
+    model = tiny_model(tmp_path / "one.safetensors", bands=BANDS, threshold=0.45, calibration=calibration)
+    score, other = _evaluated([model, own], cities, [], protocol="oscd").models
     assert score.threshold == 0.5
+    assert score.counts == other.counts, "the network's own probability, whatever the card makes of it"
     with pytest.raises(ValueError, match=r"protocol oscd has the threshold 0\.5"):
         EvaluateConfig(protocol="oscd", threshold=0.4)
 
