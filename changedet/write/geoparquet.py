@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,18 +28,38 @@ def write_geoparquet(path: str | os.PathLike[str], layer: Layer) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    schema = layer.schema.append(pa.field("bbox", _BBOX)).with_metadata({"geo": json.dumps(_metadata(layer.crs))})
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer, layer.open() as reader:
-        for batch in reader:
+    with layer.open() as reader:
+        write_batches(path, reader, layer.crs, schema=layer.schema, geometry_type="MultiPolygon")
+
+
+def write_batches(
+    path: str | os.PathLike[str], batches: Iterable[Any], crs: pyproj.CRS, *, schema: pa.Schema, geometry_type: str
+) -> None:
+    """Write Arrow batches with WKB in the column `geometry` as one new file; a row group a batch.
+
+    Args:
+        path: file to make.
+        batches: the rows.
+        crs: of the geometries.
+        schema: of every batch.
+        geometry_type: of every geometry, such as `Polygon`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    metadata = {"geo": json.dumps(_metadata(crs, geometry_type))}
+    schema = schema.append(pa.field("bbox", _BBOX)).with_metadata(metadata)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
             bounds = shapely.bounds(shapely.from_wkb(batch[GEOMETRY].to_numpy(zero_copy_only=False))).reshape(-1, 4)
             box = pa.StructArray.from_arrays([pa.array(column) for column in bounds.T], fields=list(_BBOX))
             writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, box], schema=schema))
 
 
-def _metadata(crs: pyproj.CRS) -> dict[str, object]:
+def _metadata(crs: pyproj.CRS, geometry_type: str) -> dict[str, object]:
     column = {
         "encoding": "WKB",
-        "geometry_types": ["MultiPolygon"],
+        "geometry_types": [geometry_type],
         "crs": crs.to_json_dict(),
         "covering": {"bbox": {name: ["bbox", name] for name in _CORNERS}},
     }

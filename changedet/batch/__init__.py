@@ -1,0 +1,1 @@
+"""Many tiles, one result: planned, resumable, on one machine or many."""

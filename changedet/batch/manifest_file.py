@@ -1,0 +1,186 @@
+"""A manifest as a file: a table with one row a tile, GeoParquet or CSV by its suffix.
+
+Every row says all that concerns its tile, the grid included, so that what was filtered or sorted elsewhere, with the
+metadata of the file lost, is a manifest still.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from changedet.batch.manifest import ID, MOSAIC, SKIP, WINDOW, Lattice, Manifest, Mosaic
+from changedet.batch.paths import absolute, relative
+from changedet.errors import ConfigError, NotFoundError, OutputError
+from changedet.write.geoparquet import write_batches
+from changedet.write.layers import GEOMETRY
+from changedet.write.staging import atomic_path
+
+_OF_MOSAIC: Final = ("before", "after", "bands", "date_before", "date_after")
+_OF_GRID: Final = ("crs", "transform", "grid_height", "grid_width", "lattice")
+_NUMBERS: Final = (*WINDOW, "grid_height", "grid_width")
+_TYPES: Final = {
+    name: pa.int32() if name in _NUMBERS else pa.string()
+    for name in (ID, MOSAIC, *_OF_MOSAIC, *WINDOW, SKIP, *_OF_GRID)
+}
+# These may be missing: nobody need say them.
+_OPTIONAL: Final = (SKIP, "bands", "date_before", "date_after", "lattice")
+_SCHEMA: Final = pa.schema([*_TYPES.items(), (GEOMETRY, pa.binary())])
+# Rows that are in memory with their geometries at one time.
+_ROWS: Final = 65_536
+
+
+def write_manifest(path: str | os.PathLike[str], manifest: Manifest, *, overwrite: bool = False) -> None:
+    """Write a manifest, GeoParquet or CSV by the suffix of `path`.
+
+    The geometry is the outline of a tile's window in the CRS of the batch. Sources in the folder of the manifest or
+    below are written relative to it.
+
+    Raises:
+        ConfigError: another suffix.
+        OutputExistsError: the file is there, and `overwrite` is not set.
+        OutputError: it cannot be written.
+    """
+    target = Path(path)
+    as_csv = _is_csv(target)
+    with atomic_path(target, overwrite=overwrite) as work:
+        batches = _batches(manifest, target.parent)
+        try:
+            if as_csv:
+                _write_csv(work, batches)
+            else:
+                write_batches(work, batches, manifest.crs, schema=_SCHEMA, geometry_type="Polygon")
+        except pa.ArrowException as error:
+            raise OutputError(f"{target} could not be written ({error})") from error
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read a manifest that `write_manifest` wrote; rows may have been left out or sorted since, and columns added.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: it is no manifest, or its rows contradict each other.
+    """
+    source = Path(path)
+    read = _read_csv if _is_csv(source) else _read_parquet
+    if not source.is_file():
+        raise NotFoundError(f"no manifest {source}", remedy="changedet batch plan makes one")
+    try:
+        table = _as_typed(read(source))
+        geobox, lattice = _grid_of(table)
+        return Manifest(geobox, _mosaics_of(table, source.parent), table, lattice)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{source} is no manifest of a batch: {error}", expected="a file that `changedet batch plan` wrote"
+        ) from error
+
+
+def _is_csv(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet", ".geoparquet"):
+        raise ConfigError(f"a manifest called {path.name}", expected="a name that ends in .parquet or .csv")
+    return suffix == ".csv"
+
+
+def _batches(manifest: Manifest, folder: Path) -> Iterator[Any]:
+    """Yield the rows with all their columns, the geometry as WKB."""
+    mosaics = pa.array([mosaic.name for mosaic in manifest.mosaics])
+    of_mosaic = [
+        pa.array(told, pa.string()) for told in zip(*(_told(it, folder) for it in manifest.mosaics), strict=True)
+    ]
+    of_grid = _told_of_grid(manifest)
+    for batch in manifest.table.to_batches(max_chunksize=_ROWS):
+        columns = {name: batch[name] for name in batch.schema.names}
+        which = pc.index_in(batch[MOSAIC], value_set=mosaics)
+        columns |= {name: told.take(which) for name, told in zip(_OF_MOSAIC, of_mosaic, strict=True)}
+        columns |= {
+            name: pa.repeat(pa.scalar(told, _TYPES[name]), batch.num_rows)
+            for name, told in zip(_OF_GRID, of_grid, strict=True)
+        }
+        columns[GEOMETRY] = pa.array(shapely.to_wkb(_outlines(batch, manifest.geobox.affine)), pa.binary())
+        yield pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
+
+
+def _told(mosaic: Mosaic, folder: Path) -> tuple[str | None, ...]:
+    return relative(mosaic.before, folder), relative(mosaic.after, folder), mosaic.bands, *mosaic.dates
+
+
+def _told_of_grid(manifest: Manifest) -> tuple[str | int | None, ...]:
+    (height, width), lattice = manifest.geobox.shape, manifest.lattice
+    transform = " ".join(repr(float(value)) for value in manifest.geobox.affine[:6])
+    along = f"{lattice.chip} {lattice.halo} {lattice.stride}" if lattice else None
+    return manifest.crs_text, transform, int(height), int(width), along
+
+
+def _outlines(batch: Any, affine: Affine) -> Any:
+    """Return the outlines of windows, in the CRS of the grid."""
+    row, col, height, width = (batch[name].to_numpy() for name in WINDOW)
+    boxes = shapely.box(col, row, col + width, row + height)
+    return shapely.transform(boxes, lambda at: at @ [[affine.a, affine.d], [affine.b, affine.e]] + [affine.c, affine.f])
+
+
+def _write_csv(path: Path, batches: Iterator[Any]) -> None:
+    with pa_csv.CSVWriter(path, _SCHEMA.set(len(_TYPES), pa.field(GEOMETRY, pa.string()))) as writer:
+        for batch in batches:
+            outlines = shapely.to_wkt(shapely.from_wkb(batch[GEOMETRY].to_numpy(zero_copy_only=False)))
+            writer.write_batch(batch.set_column(len(_TYPES), GEOMETRY, pa.array(outlines, pa.string())))
+
+
+def _read_csv(path: Path) -> Any:
+    # Empty is null, and only where nothing stands, not even quotes.
+    options = pa_csv.ConvertOptions(column_types=_TYPES, strings_can_be_null=True, quoted_strings_can_be_null=False)
+    table = pa_csv.read_csv(path, convert_options=options)
+    return table.select([name for name in _TYPES if name in table.column_names])
+
+
+def _read_parquet(path: Path) -> Any:
+    there = pq.read_schema(path).names
+    return pq.read_table(path, columns=[name for name in _TYPES if name in there])
+
+
+def _as_typed(table: Any) -> Any:
+    """Return a table with all columns, in their types; those that nobody need say are null where they are missing."""
+    for name in _OPTIONAL:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+    missing = [name for name in _TYPES if name not in table.column_names]
+    if missing:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    return table.select(list(_TYPES)).cast(pa.schema(list(_TYPES.items())))
+
+
+def _grid_of(table: Any) -> tuple[GeoBox, Lattice | None]:
+    crs, transform, height, width, lattice = (_same(table, name) for name in _OF_GRID)
+    affine = Affine(*map(float, transform.split()))
+    return GeoBox((height, width), affine, crs), lattice and Lattice(*map(int, lattice.split()))
+
+
+def _same(table: Any, name: str) -> Any:
+    values = pc.unique(table[name]).to_pylist()
+    if len(values) > 1:
+        raise ValueError(f"its rows differ in {name}: {values[0]} and {values[1]}")
+    return values[0] if values else None
+
+
+def _mosaics_of(table: Any, folder: Path) -> tuple[Mosaic, ...]:
+    rows = table.group_by([MOSAIC, *_OF_MOSAIC], use_threads=False).aggregate([])
+    return tuple(
+        Mosaic(
+            row[MOSAIC],
+            absolute(row["before"], folder),
+            absolute(row["after"], folder),
+            row["bands"],
+            (row["date_before"], row["date_after"]),
+        )
+        for row in rows.to_pylist()
+    )
