@@ -8,7 +8,8 @@ its chip's edge unless that edge is the raster's own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
 
 from changedet.errors import ConfigError
 from changedet.grid.window import Window
@@ -42,6 +43,23 @@ class ChipPlan:
     def redundancy(self) -> float:
         """Pixels read more than once or outside the raster, over the raster's pixels: 0.25 is a quarter more work."""
         return len(self.chips) * self.chip_height * self.chip_width / (self.height * self.width) - 1
+
+    def within(self, window: Window) -> ChipPlan:
+        """Return the plan with only those chips whose cores meet a window, and of each core only what lies in it.
+
+        The chips read what they read in the whole plan, so a tile computed by them has the bytes of the whole.
+
+        Raises:
+            ConfigError: the window lies outside the raster.
+        """
+        # Row by row, so of the chips in order neither the first nor the last row of a core ever decreases.
+        first = bisect_right(self.chips, window.row, key=lambda chip: chip.core.stop_row)
+        stop = bisect_left(self.chips, window.stop_row, key=lambda chip: chip.core.row)
+        cut = ((chip, chip.core.intersect(window)) for chip in self.chips[first:stop])
+        chips = tuple(ChipWindow(chip.read, core) for chip, core in cut if core is not None)
+        if not chips:
+            raise ConfigError(f"{window}", expected=f"a window that meets the raster, {self.height} x {self.width} px")
+        return replace(self, chips=chips)
 
     def lattice(self) -> dict[str, int | float]:
         """Return what another run needs to make the very same plan, for run.json."""

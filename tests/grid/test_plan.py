@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from changedet.errors import ConfigError
-from changedet.grid import ChipPlan, plan_chips
+from changedet.grid import ChipPlan, Window, plan_chips
 
 
 @st.composite
@@ -31,6 +31,27 @@ def test_cores_partition_the_raster(plan):
     assert (count == 1).all()
     # A core that reached outside would be cut off by the slices.
     assert sum(chip.core.height * chip.core.width for chip in plan.chips) == plan.height * plan.width
+
+
+@given(plans(), st.data())
+def test_the_chips_within_a_window_keep_each_of_its_pixels_once_and_read_as_the_whole_plan_does(plan, data):
+    row, col = data.draw(st.integers(0, plan.height - 1)), data.draw(st.integers(0, plan.width - 1))
+    window = Window(row, col, data.draw(st.integers(1, plan.height)), data.draw(st.integers(1, plan.width)))
+    count = np.zeros((plan.height, plan.width), int)
+    whole = {chip.read: chip.core for chip in plan.chips}
+    for chip in plan.within(window).chips:
+        count[chip.core.slices] += 1
+        assert chip.core == whole[chip.read].intersect(window)
+    expected = np.zeros_like(count)
+    expected[window.slices] = 1
+    np.testing.assert_array_equal(count, expected)
+
+
+def test_a_window_outside_the_raster_is_refused():
+    plan = plan_chips(40, 30, chip=16, halo=0, stride=1)
+    for window in (Window(40, 0, 8, 8), Window(0, 30, 8, 8), Window(-8, 0, 8, 8)):
+        with pytest.raises(ConfigError, match="a window that meets the raster, 40 x 30 px"):
+            plan.within(window)
 
 
 @given(plans())
