@@ -40,6 +40,7 @@ from changedet.cli.options import given, pairs, polygon_options, reading_options
 @click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core and discarded.")
 @click.option("--max-memory", metavar="SIZE", help="Memory the process may take, e.g. 2GB (the default).")
 @click.option("--readers", type=int, help="Threads that read ahead of the network. Default: 1; more help behind URLs.")
+@click.option("--threads", type=int, help="Threads that compute. Default: all cores.")
 @click.option("--backend", help="auto, torch or openvino. Default: OpenVINO on CPUs where it is installed.")
 @click.option("--precision", help="auto, float32 or bfloat16. Default: bfloat16 where the hardware has it.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")

@@ -94,6 +94,7 @@ class RunConfig(PolygonConfig):
         max_memory: bytes the process may hold; the chip size follows from it.
         readers: threads that read chips ahead of the network; more help where reading is slow, as behind URLs, and take
             memory from the chips.
+        threads: of the network and of compression; None takes all cores.
         backend: what computes the network; `auto` is OpenVINO on a CPU where it is installed, else torch.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: of the network's arithmetic; `auto` is bfloat16 where the processor has instructions for it.
@@ -135,6 +136,7 @@ class RunConfig(PolygonConfig):
     halo: Literal["default", "exact"] | Annotated[int, Field(ge=0)] = "default"
     max_memory: Bytes = Field(default=2 * 10**9, ge=10**8)
     readers: int = Field(default=1, ge=1, le=16)
+    threads: int | None = Field(default=None, ge=1)
     backend: Literal["auto", "torch", "openvino"] = "auto"
     device: str = Field(default="auto", pattern=DEVICES)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

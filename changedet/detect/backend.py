@@ -32,11 +32,20 @@ def open_detector(model: str, bands: tuple[str, ...], config: RunConfig) -> Netw
     if choose_backend(config) == "openvino":
         from changedet.detect.openvino_detector import OpenVinoDetector
 
-        return OpenVinoDetector(model, bands, precision=config.precision)
+        return OpenVinoDetector(model, bands, precision=config.precision, threads=config.threads)
     from changedet.detect.torch_detector import TorchDetector
     from changedet.network.package import load_model
 
+    limit_torch(config.threads)
     return TorchDetector(load_model(model), config.device, bands, precision=config.precision)
+
+
+def limit_torch(threads: int | None) -> None:
+    """Let torch compute with so many threads in this process; None leaves it as it is, by default at all cores."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def choose_backend(config: RunConfig) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+from odc.geo.geobox import GeoBox
+
+from changedet.config import RunConfig
 from changedet.detect.detector import ChangeDetector
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan, plan_chips
@@ -20,6 +23,22 @@ _BLOCK_BYTES = 6
 CACHE_BYTES = 64 * 2**20
 # Larger chips save little of the halo and cost time to the first result.
 _LARGEST_CHIP = 2048
+
+
+def plan_chips_of(geobox: GeoBox, detector: ChangeDetector, name: str, config: RunConfig) -> ChipPlan:
+    """Return the chips of a grid, by the halo of the detector called `name` and the memory it may take.
+
+    Raises:
+        ConfigError: an exact halo of a model that has none, or too little memory.
+    """
+    height, width = geobox.shape
+    if config.halo == "exact" and detector.tiling != "exact":
+        raise ConfigError(
+            f"--halo exact with {name}, whose answer depends on the whole chip",
+            expected="a model whose card says tiling: exact",
+        )
+    halo = {"default": detector.halo, "exact": detector.field}.get(config.halo, config.halo)  # type: ignore[arg-type]  # an int is no key, and so itself
+    return plan_within(height, width, detector, halo=int(halo), max_memory=config.max_memory, readers=config.readers)
 
 
 def plan_within(

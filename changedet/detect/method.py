@@ -148,9 +148,11 @@ class DeepMethod(LabelFreeMethod):
 
     def __init__(self, scenes: tuple[Scene, Scene], config: RunConfig) -> None:
         # Only here: torch takes seconds and most of a gigabyte.
+        from changedet.detect.backend import limit_torch
         from changedet.detect.deep import FeatureDifference
         from changedet.network.package import load_model
 
+        limit_torch(config.threads)
         name = choose_encoder(scenes, config)
         self._model = None if name is None else load_model(name)
         if self._model is None:

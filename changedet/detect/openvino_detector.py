@@ -24,6 +24,7 @@ class OpenVinoDetector(NetworkDetector):
         path_or_name: model file or shipped model.
         bands: see `NetworkDetector`.
         precision: `auto` is bfloat16 where the processor has instructions for it, else float32.
+        threads: that compute; all cores when None.
 
     Raises:
         NotFoundError: there is no such model.
@@ -40,6 +41,7 @@ class OpenVinoDetector(NetworkDetector):
         bands: tuple[str, ...] | None = None,
         *,
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        threads: int | None = None,
     ) -> None:
         path = resolve_model(path_or_name)
         super().__init__(read_card(path), file_digest(path), bands)
@@ -47,6 +49,7 @@ class OpenVinoDetector(NetworkDetector):
         footprint = measured_footprint(self._ir, self.card, precision)
         self.precision: Precision = footprint.precision
         self._bytes_per_px = footprint.bytes_per_px
+        self._threads = threads
         self._request: Any = None
         self._shape: tuple[int, ...] = ()
 
@@ -67,7 +70,8 @@ class OpenVinoDetector(NetworkDetector):
     def _compute(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         if before.shape != self._shape:
             self.release()  # before the next takes its memory
-            self._request, self._shape = compile_network(self._ir, self.precision, before.shape), before.shape
+            self._request = compile_network(self._ir, self.precision, before.shape, self._threads)
+            self._shape = before.shape
         # The arrays are used where they lie. Of the result there is a copy, as the next chip overwrites it.
         images = [np.ascontiguousarray(image) for image in (before, after)]
         probability: NDArray[np.float32] = self._request.infer(images, share_inputs=True)[0]

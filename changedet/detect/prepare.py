@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,13 @@ class Preparation:
             "curves_after": _plain(correction.after),
             **({} if self.fitted is None else {"fitted": self.fitted.as_json()}),
         }
+
+
+@contextmanager
+def open_corrected(raw: RasterPair, preparation: Preparation, count: int) -> Iterator[list[RasterPair]]:
+    """Open the pair `count` times, with what was found to be wrong put right while it is read."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(raw.corrected(preparation.correction)) for _ in range(count)]
 
 
 def _plain(curves: Curves | None) -> dict[str, Any] | None:

@@ -13,15 +13,13 @@ from rasterio.windows import Window as RasterioWindow
 
 from changedet.config import PolygonConfig, RunConfig
 from changedet.detect.pipe import Halves, WindowSink
+from changedet.detect.rasters import PROBABILITY, STATISTIC, UNCERTAINTY
 from changedet.errors import ConfigError, OutputExistsError
 from changedet.grid.window import blocks
 from changedet.write.provenance import plain
 from changedet.write.raster import RasterSink
 from changedet.write.staging import RUN_JSON
 
-PROBABILITY = "probability.tif"
-UNCERTAINTY = "uncertainty.tif"
-STATISTIC = "statistic.tif"
 # Options that the network's answers do not depend on. One that is not listed does count, so a new one is safe.
 _AFTER_THE_NETWORK = frozenset(
     {
@@ -32,6 +30,7 @@ _AFTER_THE_NETWORK = frozenset(
         "reuse_from",
         "free_only",
         "readers",
+        "threads",
         "report",
         "stac",
         "vector",

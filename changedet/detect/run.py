@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,43 +15,40 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 
 from changedet.config import RunConfig, check_options
-from changedet.detect.budget import CACHE_BYTES, cache_bytes, cache_bytes_of_polygons, plan_within
-from changedet.detect.detector import ChangeDetector
-from changedet.detect.ensemble import EnsembleDetector
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, cache_bytes_of_polygons, plan_chips_of
 from changedet.detect.imagery import imagery_of
-from changedet.detect.label_free import StatisticDetector
 from changedet.detect.method import choose_method
-from changedet.detect.pipe import Halves, WindowSink
-from changedet.detect.prepare import Preparation, prepare
+from changedet.detect.prepare import Preparation, open_corrected, prepare
+from changedet.detect.rasters import (
+    CHANGED,
+    MASK,
+    PROBABILITY,
+    STATISTIC,
+    STORED,
+    UNCERTAINTY,
+    open_sinks,
+    tags_of,
+    write_cogs,
+    write_plain_mask,
+)
 from changedet.detect.record import begin_record, make_record
-from changedet.detect.reuse import UNCERTAINTY, causes_of, earlier_run, restore
+from changedet.detect.reuse import causes_of, earlier_run, restore
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.detect.threshold import Threshold
-from changedet.errors import ConfigError
-from changedet.grid import ChipPlan
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
 from changedet.report import Inputs, write_report
 from changedet.vectorize import vectorize
 from changedet.write.layers import Layer, Spool, stored_layers
 from changedet.write.provenance import write_run_json
-from changedet.write.raster import (
-    RasterSink,
-    probability_layout,
-    statistic_layout,
-    to_cog,
-    uncertainty_layout,
-    write_mask,
-    write_mask_of_statistic,
-)
-from changedet.write.staging import Staging
+from changedet.write.staging import RUN_JSON, Staging
 from changedet.write.targets import FORMATS, Target, check_target, file_name, target_of, write_file, write_target
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_RESULTS = ("probability.tif", "mask.tif", "statistic.tif", UNCERTAINTY, "changes.gpkg", "report.html", "run.json")
+_RESULTS = (PROBABILITY, MASK, STATISTIC, UNCERTAINTY, "changes.gpkg", "report.html", RUN_JSON)
 STAC = "stac.json"
 
 
@@ -119,17 +114,15 @@ def run(
         with RasterPair(selected[0], selected[1], reading_options(config)) as raw:
             notes = method.notes(raw, config)
             preparation = prepare(raw, coregister=config.coregister, normalize=config.normalize)
-            with _corrected(raw, preparation, config.readers) as (pair, *more):
+            with open_corrected(raw, preparation, config.readers) as (pair, *more):
                 detector, preparation = method.fit(pair, preparation, progress)
                 threshold = method.threshold(config.threshold, preparation)
-                plan = plan_chips_of(pair, detector, method.name, config)
+                plan = plan_chips_of(pair.geobox, detector, method.name, config)
                 begun = begin_record(scenes, config, preparation, plan, method)
                 detection = Detection(started, scenes, raw.options, config, threshold, begun, preparation, notes)
                 earlier = earlier_run(out, config, causes_of(begun))
-                with (
-                    _sinks(staging, pair, detector, method.classes, detection.tags) as (sink, statistic),
-                    rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))),
-                ):
+                sinks = open_sinks(staging.work, pair.geobox, detector, method.classes, detection.tags)
+                with sinks as (sink, statistic), rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))):
                     if earlier is not None:
                         restore(earlier, sink, statistic)
                     else:
@@ -165,56 +158,6 @@ def _deliver(result: RunResult, targets: list[Target], config: RunConfig) -> Non
         )
 
 
-@contextmanager
-def _sinks(
-    staging: Staging, pair: RasterPair, detector: ChangeDetector, classes: tuple[str, ...], tags: dict[str, str]
-) -> Iterator[tuple[WindowSink, RasterSink | None]]:
-    """Open what takes the probabilities, of an ensemble also how far they differ, and the statistic."""
-    with ExitStack() as stack:
-        stored = RasterSink(staging.path("stored.tif"), probability_layout(pair.geobox, classes=classes, tags=tags))
-        statistic = None
-        if isinstance(detector, EnsembleDetector):
-            spread = RasterSink(staging.path("spread.tif"), uncertainty_layout(pair.geobox, classes=classes, tags=tags))
-            yield Halves(stack.enter_context(stored), stack.enter_context(spread)), None
-            return
-        if isinstance(detector, StatisticDetector):
-            layout = statistic_layout(pair.geobox, detector.fitted.statistic.names, tags=tags)
-            statistic = stack.enter_context(RasterSink(staging.path("values.tif"), layout))
-        yield stack.enter_context(stored), statistic
-
-
-def _write_mask(staging: Staging, threshold: Threshold, tags: dict[str, str]) -> None:
-    """Write the mask that follows from what was stored, the probability or the statistic."""
-    path = staging.path("changed.tif")
-    if threshold.statistic is None:
-        write_mask(staging.path("stored.tif"), path, threshold.probability, tags=tags)
-    else:
-        write_mask_of_statistic(staging.path("values.tif"), path, threshold.statistic, tags=tags)
-
-
-def plan_chips_of(pair: RasterPair, detector: ChangeDetector, name: str, config: RunConfig) -> ChipPlan:
-    """Return the chips of a pair, by the halo of the detector called `name` and the memory it may take.
-
-    Raises:
-        ConfigError: an exact halo of a model that has none, or too little memory.
-    """
-    height, width = pair.geobox.shape
-    if config.halo == "exact" and detector.tiling != "exact":
-        raise ConfigError(
-            f"--halo exact with {name}, whose answer depends on the whole chip",
-            expected="a model whose card says tiling: exact",
-        )
-    halo = {"default": detector.halo, "exact": detector.field}.get(config.halo, config.halo)  # type: ignore[arg-type]  # an int is no key, and so itself
-    return plan_within(height, width, detector, halo=int(halo), max_memory=config.max_memory, readers=config.readers)
-
-
-@contextmanager
-def _corrected(raw: RasterPair, preparation: Preparation, count: int) -> Iterator[list[RasterPair]]:
-    """Open the pair `count` times, with what was found to be wrong put right while it is read."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(raw.corrected(preparation.correction)) for _ in range(count)]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
     """What was decided before the first chip, and is told of with the results.
@@ -242,17 +185,7 @@ class Detection:
     @property
     def tags(self) -> dict[str, str]:
         """What all rasters say of themselves."""
-        model, statistic = self.begun["model"], self.threshold.statistic
-        known = {
-            "MODEL_SHA256": model["sha256"],
-            "DATE_BEFORE": self.scenes[0].date,
-            "DATE_AFTER": self.scenes[1].date,
-            "STATISTIC_THRESHOLD": None if statistic is None else f"{statistic:.6g}",
-        }
-        if len(model["classes"]) > 1:
-            known |= {f"CLASS_{index}": name for index, name in enumerate(model["classes"], start=1)}
-        told = {name: value for name, value in known.items() if value}
-        return {"MODEL": model["name"], "THRESHOLD": f"{self.threshold.probability:.6g}", **told}
+        return tags_of(self.begun["model"], self.begun["dates"], self.threshold)
 
 
 def finish(
@@ -260,12 +193,10 @@ def finish(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Turn what was stored in `staging` into all results, publish them, and return run.json and their names."""
     config = detection.config
-    _write_mask(staging, detection.threshold, detection.tags)
+    write_plain_mask(staging.work, detection.threshold, detection.tags)
     imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction.displacement)
     with rasterio.Env(GDAL_CACHEMAX=cache_bytes_of_polygons(config.max_memory)), Spool(staging.path("layers")) as spool:
-        findings = vectorize(
-            staging.path("changed.tif"), staging.path("stored.tif"), sink=spool, config=config, imagery=imagery
-        )
+        findings = vectorize(staging.path(CHANGED), staging.path(STORED), sink=spool, config=config, imagery=imagery)
     _write(staging, spool.layers(), config, progress)
     record = make_record(
         detection.begun,
@@ -275,7 +206,7 @@ def finish(
         warnings=_warnings(detection.notes, detection.preparation, config),
         reused=reused,
     )
-    write_run_json(staging.path("run.json"), record)
+    write_run_json(staging.path(RUN_JSON), record)
     _report(staging, detection, progress)
     results = tuple(name for name in (*_RESULTS, *_extra_files(config)) if staging.path(name).exists())
     if config.stac:
@@ -290,24 +221,12 @@ def finish(
 
 
 def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progress: Progress) -> None:
-    progress("write", 0, 3)
-    to_cog(
-        staging.path("stored.tif"),
-        staging.path("probability.tif"),
-        overview_resampling="average",
-        creation_options=config.co,
-    )
-    progress("write", 1, 3)
-    to_cog(
-        staging.path("changed.tif"), staging.path("mask.tif"), overview_resampling="nearest", creation_options=config.co
-    )
-    for name, cog in (("values.tif", "statistic.tif"), ("spread.tif", UNCERTAINTY)):
-        if staging.path(name).exists():
-            to_cog(staging.path(name), staging.path(cog), overview_resampling="average", creation_options=config.co)
-    progress("write", 2, 3)
+    progress("write", 0, 2)
+    write_cogs(staging.work, config.co, config.threads)
+    progress("write", 1, 2)
     for name, kind in {"changes.gpkg": "geopackage", **_extra_files(config)}.items():
         write_file(kind, staging.path(name), layers)
-    progress("write", 3, 3)
+    progress("write", 2, 2)
 
 
 def _report(staging: Staging, detection: Detection, progress: Progress) -> None:

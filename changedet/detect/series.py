@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from changedet.config import RunConfig, check_options
 from changedet.detect.backend import open_detector
-from changedet.detect.budget import CACHE_BYTES
+from changedet.detect.budget import CACHE_BYTES, plan_chips_of
 from changedet.detect.choose import bands_for, choose_model
 from changedet.detect.detector import NetworkDetector
 from changedet.detect.encode import Encoder
 from changedet.detect.method import NetworkMethod
 from changedet.detect.prepare import prepare_series
+from changedet.detect.rasters import STORED
 from changedet.detect.record import begin_record
-from changedet.detect.run import Detection, RunResult, finish, plan_chips_of
+from changedet.detect.run import Detection, RunResult, finish
 from changedet.detect.scenes import open_series, reading_options
 from changedet.detect.stitch import Progress, silent
 from changedet.errors import ConfigError
@@ -99,7 +100,7 @@ def run_series(
             notes = method.notes(raw[0], config)
             preparations = prepare_series(raw, coregister=config.coregister, normalize=config.normalize)
             threshold = method.threshold(config.threshold, preparations.intervals[0])
-            plan = plan_chips_of(raw[0], detector, method.name, config)
+            plan = plan_chips_of(raw[0].geobox, detector, method.name, config)
             begun = [
                 begin_record(dates, config, preparation, plan, method)
                 for dates, preparation in zip(pairwise(scenes), preparations.intervals, strict=True)
@@ -116,7 +117,7 @@ def run_series(
                 for detection in detections
             ]
             sinks = [
-                stack.enter_context(RasterSink(folder.path("stored.tif"), layout))
+                stack.enter_context(RasterSink(folder.path(STORED), layout))
                 for folder, layout in zip(folders, layouts, strict=True)
             ]
             first = stack.enter_context(RasterSink(staging.path("first.tif"), _first_layout(series, scenes)))

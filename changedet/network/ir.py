@@ -102,7 +102,7 @@ def network_ir(model: Path, digest: str) -> Path:
     return folder / IR_NAME
 
 
-def compile_network(ir: Path, precision: Precision, shape: tuple[int, ...]) -> Any:
+def compile_network(ir: Path, precision: Precision, shape: tuple[int, ...], threads: int | None = None) -> Any:
     """Return a request for answers of an IR, compiled for this processor and for images of one shape.
 
     Knowing the shape halves the memory it takes, and compiling takes tenths of a second.
@@ -111,6 +111,7 @@ def compile_network(ir: Path, precision: Precision, shape: tuple[int, ...]) -> A
         ir: as `network_ir` gives it.
         precision: of its arithmetic.
         shape: of each date, (N, C, H, W), H and W multiples of the stride.
+        threads: that compute; all cores when None.
 
     Raises:
         ModelError: the file is damaged, or takes no such images.
@@ -118,6 +119,8 @@ def compile_network(ir: Path, precision: Precision, shape: tuple[int, ...]) -> A
     core = load_openvino().Core()
     # Unpinned: reading and writing share the cores with the network, and other programs may too.
     options = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "ENABLE_CPU_PINNING": False}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
     try:
         graph = core.read_model(ir)
         graph.reshape(dict.fromkeys(("before", "after"), shape))

@@ -190,6 +190,7 @@ def to_cog(
     *,
     overview_resampling: str,
     creation_options: Mapping[str, str] | None = None,
+    threads: int | None = None,
     cache_bytes: int = 64 * 2**20,
 ) -> None:
     """Copy a raster to a Cloud Optimized GeoTIFF with scale, nodata, descriptions, palette and tags.
@@ -199,6 +200,7 @@ def to_cog(
         dst: file to make. The driver puts its own temporary files beside it.
         overview_resampling: "average" for quantities, "nearest" or "mode" for classes.
         creation_options: options of GDAL's COG driver, over ours.
+        threads: that compress; all cores when None.
         cache_bytes: GDAL's block cache while copying, for the whole process; all of the memory that matters.
 
     Raises:
@@ -215,7 +217,7 @@ def to_cog(
             # Of all pixels, so that a GIS need not guess how to stretch quantities; of classes they would say nothing.
             "STATISTICS": "NO" if has_palette else "YES",
             "BIGTIFF": "IF_SAFER",
-            "NUM_THREADS": "ALL_CPUS",
+            "NUM_THREADS": "ALL_CPUS" if threads is None else str(threads),
         }
         given = {name.upper(): value for name, value in (creation_options or {}).items()}
         rasterio.shutil.copy(dataset, os.fspath(dst), driver="COG", **(ours | given))

@@ -60,6 +60,11 @@ class Staging:
         self._work = self._stack.enter_context(_work_folder(self.out_dir))
         return self
 
+    @property
+    def work(self) -> Path:
+        """The work folder."""
+        return self._work
+
     def path(self, name: str) -> Path:
         """Return the path of a file to make in the work folder; unless published, it is temporary."""
         return self._work / name

@@ -38,6 +38,14 @@ def test_auto_is_openvino_on_a_cpu_where_it_is_installed(
     assert backend.choose_backend(RunConfig.model_validate(options)) == expected
 
 
+def test_torch_computes_with_as_many_threads_as_it_may(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", said.append)
+    for threads in (None, 2):
+        open_detector(model, RGBN, RunConfig(backend="torch", device="cpu", threads=threads))
+    assert said == [2]
+
+
 def test_openvino_is_for_the_cpu(model: str) -> None:
     with pytest.raises(ConfigError, match=r"openvino on device cuda[\s\S]*--backend torch"):
         open_detector(model, RGBN, RunConfig(backend="openvino", device="cuda"))

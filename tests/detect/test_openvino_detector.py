@@ -37,6 +37,15 @@ def test_it_answers_in_shapes_and_bands_as_torch_does(tmp_path: Path) -> None:
     assert [getattr(fast, name) for name in names] == [getattr(reference, name) for name in names]
 
 
+def test_it_takes_as_many_threads_as_it_may_and_answers_the_same(tmp_path: Path) -> None:
+    path = tiny_model(tmp_path / "tiny.safetensors")
+    images = np.random.default_rng(0).random((2, 1, 4, 64, 64), dtype=np.float32)
+    alone, two = (OpenVinoDetector(path, precision="float32", threads=threads) for threads in (1, 2))
+    np.testing.assert_array_equal(alone.predict(*images), two.predict(*images))
+    compiled = [detector._request.get_compiled_model() for detector in (alone, two)]
+    assert [int(model.get_property("INFERENCE_NUM_THREADS")) for model in compiled] == [1, 2]
+
+
 def test_bands_that_are_not_optional_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="model tiny is given the bands"):
         OpenVinoDetector(tiny_model(tmp_path / "tiny.safetensors"), RGBN[:2])
