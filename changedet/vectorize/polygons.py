@@ -18,16 +18,17 @@ Geometries: TypeAlias = NDArray[np.object_]
 _BATCH = 20_000
 
 
-def outlines(labels: NDArray[np.int32], count: int, *, row: int = 0) -> Geometries:
+def outlines(labels: NDArray[np.int32], count: int, *, row: int = 0, col: int = 0) -> Geometries:
     """Return the outline of each label as a valid MultiPolygon, (count,); holes are kept.
 
     Args:
         labels: (H, W), 0 for none, 1..count otherwise.
         count: labels.
         row: row of the raster that the first row of `labels` is (px).
+        col: likewise, the column.
     """
     owners, parts = [np.empty(0, np.int64)], [np.empty(0, object)]
-    for values, polygons in _traced(labels, row):
+    for values, polygons in _traced(labels, row, col):
         broken, index = shapely.get_parts(polygons, return_index=True)
         owners.append(values[index])
         parts.append(broken)
@@ -39,10 +40,10 @@ def outlines(labels: NDArray[np.int32], count: int, *, row: int = 0) -> Geometri
     )
 
 
-def _traced(labels: NDArray[np.int32], row: int) -> Iterator[tuple[NDArray[np.int64], Geometries]]:
+def _traced(labels: NDArray[np.int32], row: int, col: int) -> Iterator[tuple[NDArray[np.int64], Geometries]]:
     """Yield label - 1 and polygon of every patch of pixels that share edges."""
     # Along edges only, since a ring that runs through a corner twice would be invalid.
-    shapes = rasterio.features.shapes(labels, mask=labels > 0, connectivity=4, transform=Affine.translation(0, row))
+    shapes = rasterio.features.shapes(labels, mask=labels > 0, connectivity=4, transform=Affine.translation(col, row))
     while batch := list(islice(shapes, _BATCH)):
         yield (
             np.array([value for _, value in batch], dtype=np.int64) - 1,

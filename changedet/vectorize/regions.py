@@ -18,6 +18,8 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from changedet.grid.window import Window
+from changedet.vectorize.islands import Island
 from changedet.vectorize.polygons import Geometries, joined, outlines
 
 Connectivity: TypeAlias = Literal[4, 8]
@@ -96,6 +98,7 @@ def connected_regions(
     *,
     connectivity: Connectivity,
     nodata: int | None,
+    island: Island | None = None,
     strip_px: int = _STRIP_PX,
 ) -> Iterator[Regions]:
     """Yield the regions of a mask, strip by strip; each whole, where the last of its rows has been read.
@@ -106,34 +109,45 @@ def connected_regions(
             value or NaN.
         connectivity: 8 joins pixels that share an edge or a corner, 4 only those that share an edge.
         nodata: value of the mask's unknown pixels. They make regions too; those of 0 do only where it is 0.
+        island: where to look; pixels outside of it are unknown, but make no regions. None is everywhere.
         strip_px: pixels that are looked at together; the rows that follow are at least one.
     """
-    height, width = mask.shape
-    rows = max(1, strip_px // width)
-    waiting = _Open(Regions.none(), np.empty(0, np.int64), np.full(width, -1))
-    for row in range(0, height, rows):
-        strip = _read_strip(mask, probability, row, min(rows, height - row), connectivity, nodata)
-        done, waiting = _continued(waiting, strip, connectivity, is_last=row + rows >= height)
+    island = island or Island.whole(*mask.shape)
+    bounds = island.bounds
+    rows = max(1, strip_px // bounds.width)
+    waiting = _Open(Regions.none(), np.empty(0, np.int64), np.full(bounds.width, -1))
+    for row in range(bounds.row, bounds.stop_row, rows):
+        strip_window = Window(row, bounds.col, min(rows, bounds.stop_row - row), bounds.width)
+        strip = _read_strip(mask, probability, island, strip_window, connectivity, nodata)
+        done, waiting = _continued(waiting, strip, connectivity, is_last=strip_window.stop_row == bounds.stop_row)
         yield done
 
 
 def _read_strip(
-    mask: Any, probability: Any | None, row: int, rows: int, connectivity: Connectivity, nodata: int | None
+    mask: Any, probability: Any | None, island: Island, strip: Window, connectivity: Connectivity, nodata: int | None
 ) -> _Strip:
     # With a row of neighbours on either side, which may be nodata.
-    top, bottom = max(0, row - 1), min(mask.height, row + rows + 1)
-    around = mask.read(1, window=RasterioWindow(0, top, mask.width, bottom - top))
-    inside = slice(row - top, row - top + rows)
-    labels, values = _labelled(around[inside], connectivity, nodata)
+    bounds = island.bounds
+    top, bottom = max(bounds.row, strip.row - 1), min(bounds.stop_row, strip.stop_row + 1)
+    read = Window(top, strip.col, bottom - top, strip.width)
+    around, covered = mask.read(1, window=_of_rasterio(read)), island.covered(read)
+    inside = strip.relative_to(read).slices
+    labels, values = _labelled(around[inside], covered[inside], connectivity, nodata)
     if len(values) == 0:
         return _Strip(labels, Regions.none())
-    at_edge = _at_edge(labels, len(values), _near_nodata(around, nodata)[inside], row == 0, row + rows == mask.height)
-    statistics = _statistics(labels, values, _stored(probability, around[inside], row))
-    return _Strip(labels, Regions(values, outlines(labels, len(values), row=row), at_edge, *statistics))
+    near_unknown = _near(~covered if nodata is None else ~covered | (around == nodata))[inside]
+    at_edge = _at_edge(labels, len(values), near_unknown, strip.row == bounds.row, strip.stop_row == bounds.stop_row)
+    statistics = _statistics(labels, values, _stored(probability, around[inside], strip))
+    pixels = outlines(labels, len(values), row=strip.row, col=strip.col)
+    return _Strip(labels, Regions(values, pixels, at_edge, *statistics))
+
+
+def _of_rasterio(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)
 
 
 def _labelled(
-    mask: NDArray[np.uint8], connectivity: Connectivity, nodata: int | None
+    mask: NDArray[np.uint8], covered: NDArray[np.bool_], connectivity: Connectivity, nodata: int | None
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Return labels (H, W), 0 for none, and the value of each, (N,)."""
     structure = ndimage.generate_binary_structure(2, connectivity // 4)
@@ -141,25 +155,24 @@ def _labelled(
     for value in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)):
         if value == 0 and nodata != 0:
             continue
-        own, count = ndimage.label(mask == value, structure, output=np.int32)
+        own, count = ndimage.label((mask == value) & covered, structure, output=np.int32)
         own[own > 0] += sum(map(len, values))
         labels += own
         values.append(np.full(count, value, np.uint8))
     return labels, np.concatenate(values)
 
 
-def _near_nodata(mask: NDArray[np.uint8], nodata: int | None) -> NDArray[np.bool_]:
-    """Return (H, W) where a pixel is nodata or has it beside it or at a corner."""
-    unknown = np.zeros(mask.shape, np.bool_) if nodata is None else mask == nodata
+def _near(unknown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return (H, W) where a pixel is unknown or has one that is beside it or at a corner."""
     near: NDArray[np.bool_] = ndimage.binary_dilation(unknown, np.ones((3, 3))) if unknown.any() else unknown
     return near
 
 
 def _at_edge(
-    labels: NDArray[np.int32], count: int, near_nodata: NDArray[np.bool_], is_first: bool, is_last: bool
+    labels: NDArray[np.int32], count: int, near_unknown: NDArray[np.bool_], is_first: bool, is_last: bool
 ) -> NDArray[np.bool_]:
     reached = np.zeros(count + 1, np.bool_)
-    reached[labels[near_nodata]] = True
+    reached[labels[near_unknown]] = True
     reached[labels[:, [0, -1]]] = True
     if is_first:
         reached[labels[0]] = True
@@ -168,12 +181,11 @@ def _at_edge(
     return reached[1:]
 
 
-def _stored(probability: Any | None, mask: NDArray[np.uint8], row: int) -> NDArray[Any] | None:
+def _stored(probability: Any | None, mask: NDArray[np.uint8], strip: Window) -> NDArray[Any] | None:
     """Return the stored probability (H, W) of each pixel's own class, masked where invalid."""
     if probability is None:
         return None
-    height, width = mask.shape
-    bands = probability.read(window=RasterioWindow(0, row, width, height), masked=True)
+    bands = probability.read(window=_of_rasterio(strip), masked=True)
     if len(bands) == 1:
         return np.ma.masked_invalid(bands[0])
     own = np.clip(mask.astype(np.intp), 1, len(bands)) - 1

@@ -19,6 +19,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.errors import NotFoundError, PairError, SceneError
+from changedet.grid.window import Window
 from changedet.vectorize.polygons import moved
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -88,13 +89,13 @@ def nodata_value(dataset: Any) -> int | None:
     return int(nodata) if nodata is not None and nodata in range(256) else None
 
 
-def values_in(dataset: Any) -> set[int]:
-    """Return the values that occur in a uint8 dataset."""
+def values_in(dataset: Any, window: Window) -> set[int]:
+    """Return the values that occur in a window of a uint8 dataset."""
     seen = np.zeros(256, np.bool_)
-    rows = max(1, _PIECE_PX // dataset.width)
-    for row in range(0, dataset.height, rows):
-        window = RasterioWindow(0, row, dataset.width, min(rows, dataset.height - row))
-        seen |= np.bincount(dataset.read(1, window=window).ravel(), minlength=256) > 0
+    rows = max(1, _PIECE_PX // window.width)
+    for row in range(window.row, window.stop_row, rows):
+        piece = RasterioWindow(window.col, row, window.width, min(rows, window.stop_row - row))
+        seen |= np.bincount(dataset.read(1, window=piece).ravel(), minlength=256) > 0
     return set(np.flatnonzero(seen).tolist())
 
 

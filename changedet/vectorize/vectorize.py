@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -18,6 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from changedet.config import PolygonConfig
 from changedet.vectorize.direction import Imagery, directions
+from changedet.vectorize.islands import Island
 from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids
 from changedet.vectorize.polygons import Geometries, as_multipolygons, to_crs
 from changedet.vectorize.regions import Regions, connected_regions
@@ -106,6 +107,7 @@ def vectorize(
     config: PolygonConfig | None = None,
     labels: Labels | None = None,
     imagery: Imagery | None = None,
+    islands: Sequence[Island] | None = None,
 ) -> Findings:
     """Turn a change mask into polygons with their attributes, from the files to a sink in bounded memory.
 
@@ -121,6 +123,8 @@ def vectorize(
         config: which polygons, and their shape.
         labels: what every row says of the run; None takes the tags of the mask.
         imagery: the scenes; without them the columns of directions are null.
+        islands: where to look, as `islands_of` has them; None is everywhere. What lies elsewhere is in no layer, and
+            what reaches there has `touches_edge`.
 
     Raises:
         NotFoundError: a file does not exist.
@@ -130,8 +134,9 @@ def vectorize(
     with ExitStack() as stack:
         mask = stack.enter_context(opened(mask_path))
         probability = None if probability_path is None else stack.enter_context(opened(probability_path))
-        job = _Job.checked(mask, probability, config or PolygonConfig(), labels or Labels.of_tags(mask.tags()), imagery)
-        return _streamed(job, sink)
+        where = [Island.whole(*mask.shape)] if islands is None else islands
+        told = labels or Labels.of_tags(mask.tags())
+        return _streamed(_Job.checked(mask, probability, where, config or PolygonConfig(), told, imagery), sink)
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,7 @@ class _Job:
 
     mask: Any
     probability: Any | None
+    islands: Sequence[Island]
     grid: GeoBox
     classes: frozenset[int]
     nodata: int | None
@@ -149,14 +155,21 @@ class _Job:
 
     @classmethod
     def checked(
-        cls, mask: Any, probability: Any | None, config: PolygonConfig, labels: Labels, imagery: Imagery | None
+        cls,
+        mask: Any,
+        probability: Any | None,
+        islands: Sequence[Island],
+        config: PolygonConfig,
+        labels: Labels,
+        imagery: Imagery | None,
     ) -> _Job:
         grid, nodata = mask_grid(mask), nodata_value(mask)
         # A column depends on them, so they must be known before the first row.
-        classes = values_in(mask) - {0, nodata}
+        values = {value for island in islands for value in values_in(mask, island.bounds)}
+        classes = values - {0, nodata}
         if probability is not None:
             check_probability(probability, grid, classes=max(classes, default=1))
-        return cls(mask, probability, grid, frozenset(classes), nodata, config, labels, imagery)
+        return cls(mask, probability, islands, grid, frozenset(classes), nodata, config, labels, imagery)
 
     @property
     def with_class(self) -> bool:
@@ -196,12 +209,14 @@ def _streamed(job: _Job, sink: LayerSink) -> Findings:
 
 def _batches(job: _Job) -> Iterator[Regions]:
     """Yield the regions of a mask, some at a time, in scan order of their first pixels as far as a strip goes."""
-    strips = connected_regions(job.mask, job.probability, connectivity=job.config.connectivity, nodata=job.nodata)
-    for regions in strips:
-        row, col = first_pixels(regions.pixels).T
-        order = np.lexsort((col, row))
-        for start in range(0, len(order), _BATCH):
-            yield regions.where(order[start : start + _BATCH])
+    for island in job.islands:
+        for regions in connected_regions(
+            job.mask, job.probability, island=island, connectivity=job.config.connectivity, nodata=job.nodata
+        ):
+            row, col = first_pixels(regions.pixels).T
+            order = np.lexsort((col, row))
+            for start in range(0, len(order), _BATCH):
+                yield regions.where(order[start : start + _BATCH])
 
 
 def _measured(regions: Regions, grid: GeoBox) -> _Measured:
@@ -258,7 +273,8 @@ def _rest(unknown: Geometries, job: _Job, sink: LayerSink) -> tuple[float, float
     """Write the layers of what was not and what was comparable, and return their areas (m²)."""
     # Regions of one value share corners at most, so their parts side by side are a valid MultiPolygon already.
     nodata = shapely.multipolygons(shapely.get_parts(unknown))
-    footprint = shapely.difference(np.array([shapely.box(0, 0, job.grid.width, job.grid.height)]), nodata)
+    asked = shapely.multipolygons(shapely.get_parts([island.outline() for island in job.islands]))
+    footprint = shapely.difference(np.array([asked]), nodata)
     layers = {"unknown": unknown, "footprint": as_multipolygons(footprint[~shapely.is_empty(footprint)])}
     tables = {name: _areas(pixels, job) for name, pixels in layers.items()}
     for name, table in tables.items():
