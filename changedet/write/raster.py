@@ -111,7 +111,7 @@ class RasterSink:
         layout = self.layout
         height, width = layout.geobox.shape
         self._check_room(height * width * layout.count * np.dtype(layout.dtype).itemsize)
-        with _told_as_output_error(self.path):
+        with told_as_output_error(self.path):
             self._dataset: Any = rasterio.open(
                 self.path,
                 "w",
@@ -157,7 +157,7 @@ class RasterSink:
             raise ConfigError(
                 f"an array {bands.shape} of {bands.dtype} for {window}", expected=f"{expected} of {self.layout.dtype}"
             )
-        with _told_as_output_error(self.path):
+        with told_as_output_error(self.path):
             self._dataset.write(bands, window=RasterioWindow(window.col, window.row, window.width, window.height))
 
     def __exit__(
@@ -168,7 +168,7 @@ class RasterSink:
             with suppress(RasterioError, CPLE_BaseError):
                 self._dataset.close()
             return
-        with _told_as_output_error(self.path):
+        with told_as_output_error(self.path):
             self._dataset.close()
         check_complete(self.path)
 
@@ -206,7 +206,7 @@ def to_cog(
     Raises:
         OutputError: `dst` cannot be written whole.
     """
-    with _told_as_output_error(dst), rasterio.Env(GDAL_CACHEMAX=cache_bytes), rasterio.open(src) as dataset:
+    with told_as_output_error(dst), rasterio.Env(GDAL_CACHEMAX=cache_bytes), rasterio.open(src) as dataset:
         has_palette = dataset.colorinterp[0] == ColorInterp.palette
         ours = {
             "COMPRESS": "DEFLATE",
@@ -297,7 +297,7 @@ def check_complete(path: str | os.PathLike[str], *, may_be_sparse: bool = False)
         OutputError: a block is missing or cut off.
     """
     size = Path(path).stat().st_size
-    with _told_as_output_error(path), rasterio.open(path) as dataset:
+    with told_as_output_error(path), rasterio.open(path) as dataset:
         ends = [end for band in dataset.indexes for end in _block_ends(dataset, band)]
     is_missing = None in ends and not may_be_sparse
     if is_missing or max((end for end in ends if end is not None), default=0) > size:
@@ -316,7 +316,8 @@ def _block_ends(dataset: Any, band: int) -> Iterator[int | None]:
 
 
 @contextmanager
-def _told_as_output_error(path: str | os.PathLike[str]) -> Iterator[None]:
+def told_as_output_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Tell what GDAL reports in the block while writing `path` as an OutputError."""
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
