@@ -11,7 +11,7 @@ from torch import Tensor
 
 from changedet.detect.detector import NetworkDetector
 from changedet.errors import ConfigError
-from changedet.network.base import SiameseNetwork
+from changedet.network.base import SiameseNetwork, lay_out
 from changedet.network.package import ChangeModel
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -50,9 +50,8 @@ class TorchDetector(NetworkDetector):
         self.device = str(self._device)
         self.precision = _native_precision(self._device) if precision == "auto" else precision
         self._half = self.precision == "bfloat16"
-        # In bfloat16 oneDNN and cuDNN are faster on images whose channels lie together; the layers hand the layout on.
-        self._layout = torch.channels_last if self._half else torch.contiguous_format
-        self._model = model.to(self._device).to(memory_format=self._layout)
+        self._model = model.to(self._device)
+        self._layout = lay_out(self._model, half=self._half)
 
     @property
     def base_bytes(self) -> int:

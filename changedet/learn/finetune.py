@@ -30,7 +30,7 @@ from changedet.learn.hard import Centre
 from changedet.learn.reviewed import CutPair, ReviewedPair, review
 from changedet.learn.sample import ChipSampler
 from changedet.learn.train import half_type
-from changedet.network.base import ChangeNetwork
+from changedet.network.base import ChangeNetwork, lay_out
 from changedet.network.card import Card
 from changedet.network.losses import ChangeLoss
 from changedet.network.normalise import LogReflectance
@@ -126,8 +126,7 @@ def _train(
     """Return the averaged network, on the CPU and as a file would hold it, and the steps that time allowed."""
     network = copy.deepcopy(base.network)
     half = half_type(config.precision, torch.device("cpu"))
-    layout = torch.channels_last if half else torch.contiguous_format
-    network.to(memory_format=layout)
+    layout = lay_out(network, half=half is not None)
     normalise, loss = LogReflectance(), ChangeLoss(config.loss, getattr(network, "distance_of", None))
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     ema = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]  # torch gives it no types

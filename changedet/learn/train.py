@@ -26,7 +26,7 @@ from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.log import TrainingLog
 from changedet.learn.predict import chip_of
 from changedet.learn.sample import Batch, ChipSampler
-from changedet.network.base import ChangeNetwork
+from changedet.network.base import ChangeNetwork, lay_out
 from changedet.network.losses import ChangeLoss, chip_losses
 from changedet.network.normalise import LogReflectance
 from changedet.network.package import build_network
@@ -83,12 +83,11 @@ class _Training:
         self.config, self.bands, self.folder, self.validation = config, bands, folder, validation
         self.device = parallel.choose_device(config.device)
         self.half = half_type(config.precision, self.device)
-        # In half precision oneDNN is a third faster on images whose channels lie together; the network hands it on.
-        self.layout = torch.channels_last if self.half else torch.contiguous_format
         torch.manual_seed(config.seed)
         network = build_network(candidate.architecture, {"in_channels": len(bands), **candidate.arguments})
         self.chip = chip_of(network, len(bands), config.augment.crop_px) if config.early_stop else None
-        self.network = network.to(self.device).to(memory_format=self.layout)
+        self.network = network.to(self.device)
+        self.layout = lay_out(self.network, half=self.half is not None)
         self.shared = parallel.share_gradients(self.network, self.device)
         self.normalise = LogReflectance()
         self.loss = ChangeLoss(candidate.loss or config.loss, getattr(network, "distance_of", None))

@@ -76,3 +76,16 @@ def pad_to_stride(image: Tensor, stride: int) -> Tensor:
     height, width = image.shape[-2:]
     bottom, right = -height % stride, -width % stride
     return functional.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+
+
+def lay_out(network: nn.Module, *, half: bool) -> torch.memory_format:
+    """Lay the weights of `network` out in memory as its precision wants them, and return the layout for its images.
+
+    In half precision oneDNN and cuDNN are a third faster on images whose channels lie together; the layers hand the
+    layout on. Weights that are no images (of a convolution over dates, say) have no such layout and stay as they are.
+    """
+    layout = torch.channels_last if half else torch.contiguous_format
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return layout

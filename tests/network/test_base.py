@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from changedet.network.base import ChangeNetwork, SiameseNetwork, pad_to_stride
+from changedet.network.base import ChangeNetwork, SiameseNetwork, lay_out, pad_to_stride
 from changedet.network.bit import BIT
 from changedet.network.changeformer import ChangeFormer
 from changedet.network.fc_siam import FCEF, FCSiamConc, FCSiamDiff
@@ -167,3 +167,13 @@ def test_padding_repeats_the_edge_and_leaves_multiples_alone() -> None:
     image = torch.arange(6.0).reshape(1, 1, 2, 3)
     assert pad_to_stride(image, 4)[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
     assert pad_to_stride(image, 1) is image
+
+
+def test_learns_in_half_precision_from_channels_that_lie_together(any_network: ChangeNetwork) -> None:
+    layout = lay_out(any_network.train(), half=True)
+    images = torch.rand(2, 2, 3, 32, 32).unbind()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = any_network(*(image.contiguous(memory_format=layout) for image in images))
+    logits.float().sum().backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+    assert layout == torch.channels_last
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in any_network.parameters())
