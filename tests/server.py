@@ -1,6 +1,13 @@
-"""A local HTTP server with range requests, which counts what it is asked for."""
+"""A local HTTP server with range requests, which counts what it is asked for.
 
+`python -m tests.server FOLDER` serves from a process of its own, for whole runs: libraries that call back into Python
+while they hold the interpreter's lock would wait for ever for a thread of the same process.
+"""
+
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,3 +83,34 @@ def serve(folder: Path) -> Iterator[Served]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def serve_apart(folder: Path) -> Iterator[Served]:
+    """Serve a folder from another process; what was asked for is known after the block."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.server", os.fspath(folder)],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        served = Served(process.stdout.readline().strip())
+        try:
+            yield served
+        finally:
+            # The server goes on until nobody could ask it any more.
+            told, _ = process.communicate()
+            for line in told.splitlines():
+                start, stop, path = line.split(" ", 2)
+                served.ranges.append((path, int(start), int(stop)))
+
+
+if __name__ == "__main__":
+    with serve(Path(sys.argv[1])) as known:
+        sys.stdout.write(f"{known.url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+    for place, first, last in known.ranges:
+        sys.stdout.write(f"{first} {last} {place}\n")

@@ -65,7 +65,7 @@ def begin_record(
 ) -> dict[str, Any]:
     """Return the part of run.json that is known before the first chip, and that the probabilities follow from."""
     return {
-        "inputs": {role: fingerprint(scene.path) for role, scene in zip(("before", "after"), scenes, strict=True)},
+        "inputs": fingerprints(scenes),
         "dates": {"before": scenes[0].date, "after": scenes[1].date},
         "model": method.as_json(),
         "parameters": {**config.model_dump(mode="json"), "vector": [*map(redact, config.vector)]},
@@ -77,6 +77,15 @@ def begin_record(
         "chips": plan.lattice(),
         "versions": _versions(method),
     }
+
+
+def fingerprints(scenes: tuple[Scene, Scene]) -> dict[str, dict[str, Any]]:
+    """Return what both scenes are recognised by, as run.json has it under `inputs`.
+
+    All their bands count and not only those compared: what else is in a file may have said what these mean.
+    """
+    roles = zip(("before", "after"), scenes, strict=True)
+    return {role: fingerprint(scene.path, scene.files) for role, scene in roles}
 
 
 def _versions(method: Method) -> dict[str, str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from changedet.config import RunConfig, check_options
+from changedet.detect.record import fingerprints
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.errors import NotFoundError, PairError, SceneError
 from changedet.report import Inputs, write_report
-from changedet.write.provenance import fingerprint
 from changedet.write.staging import RUN_JSON, atomic_path
 
 _NEEDED = (RUN_JSON, "probability.tif", "changes.gpkg")
@@ -39,7 +39,7 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
     record = json.loads((folder / RUN_JSON).read_text(encoding="utf-8"))
     try:
         inputs = _inputs(record)
-        notes = _differences(record)
+        notes = _differences(record, inputs)
     except (NotFoundError, SceneError, PairError) as error:
         inputs = None
         reason = error.args[0].splitlines()[0]
@@ -57,10 +57,11 @@ def _inputs(record: dict[str, Any]) -> Inputs:
     return Inputs(*scenes, reading_options(config))
 
 
-def _differences(record: dict[str, Any]) -> list[str]:
+def _differences(record: dict[str, Any], inputs: Inputs) -> list[str]:
     """Return a sentence for each input that is not what the run read."""
+    now = fingerprints((inputs.before, inputs.after))
     return [
         f"{entry['path']} is not what the run read: it has changed since"
-        for entry in record["inputs"].values()
-        if entry.get("sha256_ends") != fingerprint(entry["path"]).get("sha256_ends")
+        for role, entry in record["inputs"].items()
+        if entry.get("sha256_ends") != now[role].get("sha256_ends")
     ]

@@ -10,8 +10,8 @@ from rasterio.errors import RasterioError
 
 from changedet.errors import SceneError
 from changedet.read.align import ground_resolution
-from changedet.read.remote import settings_for
 from changedet.read.scene import Band, Scene
+from changedet.remote import settings_for
 
 # A grid of exactly twice the pixels comes out a hair less, measured on the ground.
 _ROUNDING = 0.01

@@ -21,9 +21,9 @@ from changedet.grid import Window
 from changedet.read.align import Placement, place, turned_to
 from changedet.read.displacement import Displacement
 from changedet.read.header import alpha_bands, quietly_without_georeference
-from changedet.read.remote import settings_for
 from changedet.read.resample import Locator, resample
 from changedet.read.scene import Band
+from changedet.remote import settings_for
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

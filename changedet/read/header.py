@@ -20,9 +20,9 @@ from rasterio.warp import calculate_default_transform
 from changedet.errors import NotFoundError, SceneError
 from changedet.read import bands as names
 from changedet.read.dates import date_of_tags
-from changedet.read.remote import settings_for
 from changedet.read.resample import transformed
 from changedet.read.scene import Band
+from changedet.remote import settings_for
 
 # Ground control points that a straight grid meets to within this many px are that grid; others bend.
 _STRAIGHT_PX = 0.05

@@ -20,8 +20,8 @@ from changedet.grid.window import sample_windows
 from changedet.read.file import rasterio_window
 from changedet.read.header import alpha_bands, quietly_without_georeference
 from changedet.read.reader import Nodata, Scaling
-from changedet.read.remote import settings_for
 from changedet.read.scene import Band, Scene
+from changedet.remote import settings_for
 
 # Reflectance over snow, cloud and glint can pass 1, but not by this much.
 _LARGEST_REFLECTANCE = 2.0

@@ -12,10 +12,10 @@ from changedet.read.bands import Mapping
 from changedet.read.folder import RASTER_SUFFIXES, open_folder, open_list
 from changedet.read.header import read_header
 from changedet.read.landsat import is_landsat_folder, open_landsat
-from changedet.read.remote import is_named_to_gdal
 from changedet.read.scene import Scene
 from changedet.read.sentinel2 import is_safe, open_safe, with_offset_of_baseline
 from changedet.read.stac import open_item
+from changedet.remote import is_named_to_gdal
 
 StrPath = str | os.PathLike[str]
 # What a user may call a scene.

@@ -60,6 +60,7 @@ class Scene:
         date: ISO, if it is known from a source that can be trusted.
         quality: validity that came with the product, as `--valid-mask` takes it (`scl:PATH`); None without.
         product: what it was recognised as, for the report.
+        described_by: path of the file that says what the bands are, where that is another than theirs.
     """
 
     path: str
@@ -67,6 +68,13 @@ class Scene:
     date: str | None = None
     quality: str | None = None
     product: str = "raster file"
+    described_by: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of all files that its bands come from, and of what describes them, sorted."""
+        described = {self.described_by} if self.described_by else set()
+        return tuple(sorted({band.path for band in self.bands} | described))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -53,7 +53,8 @@ def open_item(path: str) -> Scene:
     sensor = str(properties.get("platform") or properties.get("constellation") or "").lower()
     bands = tuple(_band(asset, properties, sensor) for asset in found.values())
     date = parse_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
-    return Scene(f"stac:{path}", bands, date, _quality(item, path), f"STAC item {item.get('id', '')}")
+    product = f"STAC item {item.get('id', '')}"
+    return Scene(f"stac:{path}", bands, date, _quality(item, path), product, described_by=path)
 
 
 def _load(path: str) -> dict[str, Any]:

@@ -97,10 +97,13 @@ def _displacement(points: Floats, imagery: Imagery) -> Floats:
 
 def _reflectance(pixels: Geometries, grid: GeoBox, crs: pyproj.CRS, bands: tuple[ImageBand, ...]) -> dict[str, Floats]:
     found = {}
-    for band in bands:
-        with opened(band.path) as dataset:
+    for path in dict.fromkeys(band.path for band in bands):
+        # Open once for all bands of a file: where they are interleaved, one block holds them all, and is kept.
+        with opened(path) as dataset:
             own = _pixels_of(dataset, pixels, grid, crs)
-            found[band.name] = means(own, dataset, band.index, nodata=band.nodata) * band.scale + band.offset
+            for band in bands:
+                if band.path == path:
+                    found[band.name] = means(own, dataset, band.index, nodata=band.nodata) * band.scale + band.offset
     return found
 
 

@@ -20,6 +20,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from changedet.errors import NotFoundError, PairError, SceneError
 from changedet.grid.window import Window
+from changedet.remote import is_named_to_gdal, settings_for
 from changedet.vectorize.polygons import moved
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -38,11 +39,10 @@ def opened(path: PathLike) -> Iterator[Any]:
         SceneError: not a raster, or damaged.
     """
     name = os.fspath(path)
-    is_local = "://" not in name and not name.startswith("/vsi")
-    if is_local and not Path(name).exists():
+    if not is_named_to_gdal(name) and not Path(name).exists():
         raise NotFoundError(f"no file {name}", remedy="check the path")
     try:
-        with rasterio.open(name) as dataset:
+        with settings_for(name), rasterio.open(name) as dataset:
             yield dataset
     except (RasterioError, CPLE_BaseError) as error:
         raise SceneError(

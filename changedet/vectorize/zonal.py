@@ -5,6 +5,7 @@ exactextract works here on a plane of unit pixels, rows counted upwards from the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,9 +34,14 @@ def means(polygons: Geometries, dataset: Any, band: int, *, nodata: float | None
         band: 1-based.
         nodata: value of invalid pixels, beside those that the file hides itself and those that are not finite.
     """
+    part = _around(polygons, dataset)
+    if part is None:
+        return np.full(len(polygons), np.nan)
     table = exactextract.exact_extract(
-        _Pixels(dataset, band, nodata),
-        _Polygons(shapely.transform(polygons, lambda points: points * [1, -1] + [0, dataset.height])),
+        _Pixels(dataset, band, nodata, part),
+        _Polygons(
+            shapely.transform(polygons, lambda points: [-part.col_off, part.height + part.row_off] + points * [1, -1])
+        ),
         ["mean"],
         include_cols=["number"],
         output="pandas",
@@ -47,20 +53,34 @@ def means(polygons: Geometries, dataset: Any, band: int, *, nodata: float | None
     return mean
 
 
-class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
-    """One band of a rasterio dataset on the plane of unit pixels, NaN where invalid."""
+def _around(polygons: Geometries, dataset: Any) -> RasterioWindow | None:
+    """Return the part of a dataset that holds all polygons, None where it holds none.
 
-    def __init__(self, dataset: Any, band: int, nodata: float | None) -> None:
+    exactextract reads all of what it is given, though a run in a corner of a large file needs that corner only.
+    """
+    left, top, right, bottom = shapely.total_bounds(polygons)
+    if not (right > 0 and bottom > 0 and left < dataset.width and top < dataset.height):
+        return None
+    col, row = max(0, math.floor(left)), max(0, math.floor(top))
+    width, height = min(dataset.width, math.ceil(right)) - col, min(dataset.height, math.ceil(bottom)) - row
+    return RasterioWindow(col, row, width, height)
+
+
+class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
+    """A part of a band of a rasterio dataset on the plane of unit pixels, NaN where invalid."""
+
+    def __init__(self, dataset: Any, band: int, nodata: float | None, part: RasterioWindow) -> None:
         super().__init__()
         self.dataset = dataset
         self.band = band
         self.nodata = nodata
+        self.part = part
 
     def res(self) -> tuple[float, float]:
         return 1.0, 1.0
 
     def extent(self) -> tuple[float, float, float, float]:
-        return 0.0, 0.0, float(self.dataset.width), float(self.dataset.height)
+        return 0.0, 0.0, float(self.part.width), float(self.part.height)
 
     def srs_wkt(self) -> None:
         return None
@@ -69,7 +89,8 @@ class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
         return None
 
     def read_window(self, x0: int, y0: int, nx: int, ny: int) -> Any:
-        stored = self.dataset.read(self.band, window=RasterioWindow(x0, y0, nx, ny), masked=True)
+        window = RasterioWindow(self.part.col_off + x0, self.part.row_off + y0, nx, ny)
+        stored = self.dataset.read(self.band, window=window, masked=True)
         values = stored.astype(np.float64).filled(np.nan)
         if self.nodata is not None:
             values[values == self.nodata] = np.nan

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from changedet.errors import NotFoundError
+from changedet.remote import is_named_to_gdal
 
 # An input of 100 GB is known again by its size, time and ends; reading all of it would take longer than the run.
 _ENDS = 2**20
@@ -47,35 +48,45 @@ def redact(text: str) -> str:
     return _BEARER.sub(rf"\1 {_HIDDEN}", text)
 
 
-def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a file or folder is recognised by.
+def fingerprint(path: str | os.PathLike[str], files: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a file or folder is recognised by, or several files that go by one name.
+
+    Args:
+        path: the file or folder; where it is neither, such as `stac:item.json` or `red.tif,nir.tif`, the name of what
+            `files` make up.
+        files: their paths.
 
     Returns:
         `path` as given, redacted; `bytes`; `mtime` (ISO 8601, UTC, of the newest file); `sha256_ends`, over the first
-        and the last MiB of every file, its size and its path in the folder; `files`, their number, for a folder. Of
-        what is not on a local disk, `path` alone.
+        and the last MiB of every file, its size and its path in the folder; `files`, their number, where `path` is not
+        one file. Of what is not all on a local disk, `path` alone.
 
     Raises:
         NotFoundError: nothing is there.
     """
     name = os.fspath(path)
-    if "://" in name or name.startswith("/vsi"):
+    if is_named_to_gdal(name):
         return {"path": redact(name)}
     root = Path(name)
-    if not root.exists():
+    if root.is_file():
+        return {"path": redact(name), **_summary({".": root})}
+    if root.is_dir():
+        inside = {entry.relative_to(root).as_posix(): entry for entry in sorted(root.rglob("*")) if entry.is_file()}
+        return {"path": redact(name), "files": len(inside), **_summary(inside)}
+    if any(map(is_named_to_gdal, files)):
+        return {"path": redact(name)}
+    if not files or not all(Path(file).is_file() for file in files):
         raise NotFoundError(f"no file or folder {name}", remedy="check the path")
-    files = sorted(entry for entry in root.rglob("*") if entry.is_file()) if root.is_dir() else [root]
-    count = {"files": len(files)} if root.is_dir() else {}
-    return {"path": redact(name), **count, **_summary(root, files)}
+    return {"path": redact(name), "files": len(files), **_summary({file: Path(file) for file in sorted(files)})}
 
 
-def _summary(root: Path, files: Sequence[Path]) -> dict[str, Any]:
+def _summary(files: Mapping[str, Path]) -> dict[str, Any]:
     digest = hashlib.sha256()
-    statuses = [file.stat() for file in files]
-    for file, status in zip(files, statuses, strict=True):
-        digest.update(f"{file.relative_to(root).as_posix()}\0{status.st_size}\0".encode())
+    statuses = [file.stat() for file in files.values()]
+    for (label, file), status in zip(files.items(), statuses, strict=True):
+        digest.update(f"{label}\0{status.st_size}\0".encode())
         digest.update(_ends(file, status.st_size))
-    newest = max(status.st_mtime for status in statuses or [root.stat()])
+    newest = max((status.st_mtime for status in statuses), default=0.0)
     return {
         "bytes": sum(status.st_size for status in statuses),
         "mtime": datetime.fromtimestamp(newest, tz=UTC).isoformat(timespec="seconds"),

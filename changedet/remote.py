@@ -1,4 +1,7 @@
-"""Files behind URLs: which they are, and GDAL's settings while one is opened or read."""
+"""What lies behind a name: a file on a disk, or what only GDAL can find; and GDAL's settings for URLs.
+
+Below all rooms that open files, so that they agree about one name.
+"""
 
 from __future__ import annotations
 
