@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from changedet.read.remote import is_named_to_gdal
+from changedet.remote import is_named_to_gdal
 
 # What may stand before a path that is a local file all the same.
 _PREFIXES = ("stac:", "GTI:")
