@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Final
 
@@ -40,6 +40,8 @@ class Mosaic:
         name: its own in the batch.
         before: of the earlier date, what `changedet run` would be given; local paths are absolute.
         after: likewise, of the later date.
+        window: where it lies on the grid of the batch. Its chips are planned over this window as those of a run of its
+            own would be, whatever else is in the batch, and all its tiles lie in it.
         bands: which band is which, as `--bands` says; None where the files do.
         dates: ISO, of both; None where they are not known.
     """
@@ -47,6 +49,7 @@ class Mosaic:
     name: str
     before: str
     after: str
+    window: Window
     bands: str | None = None
     dates: tuple[str | None, str | None] = (None, None)
 
@@ -70,7 +73,10 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """What `plan_chips` was given when the edges of tiles were laid along the cores of chips (px)."""
+    """What `plan_chips` was given when the edges of tiles were laid along the cores of chips (px).
+
+    There is one for each mosaic, over its window and counted from the window's first pixel; these are its numbers.
+    """
 
     chip: int
     halo: int
@@ -87,16 +93,20 @@ class Manifest:
         table: one row a tile: `id` and `mosaic` (text), `row`, `col`, `height`, `width` (int32) and `skip` (text, null
             for a tile that must be computed), see `Tile`.
         lattice: what the tiles' edges were laid along; None where they follow another grid.
+        aoi: vector file, absolute, or None; only inside its polygons is anything compared, and the plan knows which
+            tiles lie outside.
 
     Raises:
         ConfigError: the grid has no CRS; there is no tile; two have the same id (capitals do not count: not all systems
-            tell them apart); an id is no name of a folder; a window reaches outside the grid; a mosaic is not there.
+            tell them apart); an id is no name of a folder; a tile reaches outside its mosaic or a mosaic outside the
+            grid; a mosaic is not there.
     """
 
     geobox: GeoBox
     mosaics: tuple[Mosaic, ...]
     table: pa.Table
     lattice: Lattice | None = None
+    aoi: str | None = None
 
     def __post_init__(self) -> None:
         table = self.table.select(_SCHEMA.names).cast(_SCHEMA).combine_chunks()
@@ -104,8 +114,8 @@ class Manifest:
         if self.geobox.crs is None:
             raise ConfigError("a batch on a grid without a CRS", expected="scenes that are georeferenced")
         _check_ids(table[ID])
-        _check_windows(self.windows, self.geobox)
         object.__setattr__(self, "mosaics", _named(self.mosaics, set(pc.unique(table[MOSAIC]).to_pylist())))
+        _check_windows(self)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -141,7 +151,7 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 of grid, mosaics and tiles in their order: whatever it is stored as, the same batch has the same."""
         grid = (self.crs_text, *map(float, self.geobox.affine[:6]), *map(int, self.geobox.shape))
-        digest = hashlib.sha256(repr((grid, sorted(self.mosaics, key=lambda mosaic: mosaic.name))).encode())
+        digest = hashlib.sha256(repr((grid, self.aoi, sorted(self.mosaics, key=lambda mosaic: mosaic.name))).encode())
         digest.update(self.windows.astype("<i4").tobytes())
         for batch in self.table.select((ID, MOSAIC, SKIP)).to_batches(max_chunksize=_ROWS):
             digest.update(repr(list(batch.to_pydict().values())).encode())
@@ -163,16 +173,23 @@ def _check_ids(ids: pa.ChunkedArray) -> None:
         raise ConfigError(f"several tiles have the id {repeated[0]}", expected="an id of its own for every tile")
 
 
-def _check_windows(windows: NDArray[np.int32], geobox: GeoBox) -> None:
-    first, size = windows[:, :2], windows[:, 2:]
-    # In 64 bits: the sum of what stands in a damaged file could wrap around.
-    outside = (first.astype(np.int64) + size > geobox.shape).any(axis=1)
-    wrong = outside | (first < 0).any(axis=1) | (size < 1).any(axis=1)
+def _check_windows(manifest: Manifest) -> None:
+    height, width = manifest.geobox.shape
+    for mosaic in manifest.mosaics:
+        if mosaic.window.intersect(Window(0, 0, height, width)) != mosaic.window:
+            raise ConfigError(f"the mosaic {mosaic.name} on {mosaic.window}", expected=f"in {height} x {width} px")
+    names = pa.array([mosaic.name for mosaic in manifest.mosaics])
+    which = pc.index_in(manifest.table[MOSAIC], value_set=names).to_numpy()
+    outer = np.array([astuple(mosaic.window) for mosaic in manifest.mosaics])[which]
+    # `outer` is in 64 bits: the sum of what stands in a damaged file could wrap around.
+    inner = manifest.windows - outer * (1, 1, 0, 0)
+    wrong = (inner[:, :2] < 0).any(1) | (inner[:, 2:] < 1).any(1) | (inner[:, :2] + inner[:, 2:] > outer[:, 2:]).any(1)
     if wrong.any():
-        row, col, height, width = windows[wrong.argmax()].tolist()
+        at = int(wrong.argmax())
+        row, col, height, width = manifest.windows[at].tolist()
         raise ConfigError(
             f"a tile of {height} x {width} px from row {row}, column {col}",
-            expected=f"tiles inside the grid of the batch, {geobox.shape[0]} x {geobox.shape[1]} px",
+            expected=f"tiles inside their mosaic, here {manifest.mosaics[which[at]].window}",
         )
 
 

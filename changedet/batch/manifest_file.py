@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,19 +23,21 @@ from odc.geo.geobox import GeoBox
 from changedet.batch.manifest import ID, MOSAIC, SKIP, WINDOW, Lattice, Manifest, Mosaic
 from changedet.batch.paths import absolute, relative
 from changedet.errors import ConfigError, NotFoundError, OutputError
+from changedet.grid import Window
 from changedet.write.geoparquet import write_batches
 from changedet.write.layers import GEOMETRY
 from changedet.write.staging import atomic_path
 
-_OF_MOSAIC: Final = ("before", "after", "bands", "date_before", "date_after")
-_OF_GRID: Final = ("crs", "transform", "grid_height", "grid_width", "lattice")
-_NUMBERS: Final = (*WINDOW, "grid_height", "grid_width")
+_MOSAIC_WINDOW: Final = tuple(f"mosaic_{name}" for name in WINDOW)
+_OF_MOSAIC: Final = ("before", "after", "bands", "date_before", "date_after", *_MOSAIC_WINDOW)
+_OF_GRID: Final = ("crs", "transform", "grid_height", "grid_width", "lattice", "aoi")
+_NUMBERS: Final = (*WINDOW, *_MOSAIC_WINDOW, "grid_height", "grid_width")
 _TYPES: Final = {
     name: pa.int32() if name in _NUMBERS else pa.string()
     for name in (ID, MOSAIC, *_OF_MOSAIC, *WINDOW, SKIP, *_OF_GRID)
 }
 # These may be missing: nobody need say them.
-_OPTIONAL: Final = (SKIP, "bands", "date_before", "date_after", "lattice")
+_OPTIONAL: Final = (SKIP, "bands", "date_before", "date_after", "lattice", "aoi")
 _SCHEMA: Final = pa.schema([*_TYPES.items(), (GEOMETRY, pa.binary())])
 # Rows that are in memory with their geometries at one time.
 _ROWS: Final = 65_536
@@ -77,8 +80,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         raise NotFoundError(f"no manifest {source}", remedy="changedet batch plan makes one")
     try:
         table = _as_typed(read(source))
-        geobox, lattice = _grid_of(table)
-        return Manifest(geobox, _mosaics_of(table, source.parent), table, lattice)
+        geobox, lattice, aoi = _grid_of(table, source.parent)
+        return Manifest(geobox, _mosaics_of(table, source.parent), table, lattice, aoi)
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise ConfigError(
             f"{source} is no manifest of a batch: {error}", expected="a file that `changedet batch plan` wrote"
@@ -95,31 +98,28 @@ def _is_csv(path: Path) -> bool:
 def _batches(manifest: Manifest, folder: Path) -> Iterator[Any]:
     """Yield the rows with all their columns, the geometry as WKB."""
     mosaics = pa.array([mosaic.name for mosaic in manifest.mosaics])
-    of_mosaic = [
-        pa.array(told, pa.string()) for told in zip(*(_told(it, folder) for it in manifest.mosaics), strict=True)
-    ]
-    of_grid = _told_of_grid(manifest)
+    told = zip(*(_told_of_mosaic(mosaic, folder) for mosaic in manifest.mosaics), strict=True)
+    of_mosaic = {name: pa.array(values, _TYPES[name]) for name, values in zip(_OF_MOSAIC, told, strict=True)}
+    of_grid = dict(zip(_OF_GRID, _told_of_grid(manifest, folder), strict=True))
     for batch in manifest.table.to_batches(max_chunksize=_ROWS):
         columns = {name: batch[name] for name in batch.schema.names}
         which = pc.index_in(batch[MOSAIC], value_set=mosaics)
-        columns |= {name: told.take(which) for name, told in zip(_OF_MOSAIC, of_mosaic, strict=True)}
-        columns |= {
-            name: pa.repeat(pa.scalar(told, _TYPES[name]), batch.num_rows)
-            for name, told in zip(_OF_GRID, of_grid, strict=True)
-        }
+        columns |= {name: values.take(which) for name, values in of_mosaic.items()}
+        columns |= {name: pa.repeat(pa.scalar(it, _TYPES[name]), batch.num_rows) for name, it in of_grid.items()}
         columns[GEOMETRY] = pa.array(shapely.to_wkb(_outlines(batch, manifest.geobox.affine)), pa.binary())
         yield pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
 
 
-def _told(mosaic: Mosaic, folder: Path) -> tuple[str | None, ...]:
-    return relative(mosaic.before, folder), relative(mosaic.after, folder), mosaic.bands, *mosaic.dates
+def _told_of_mosaic(mosaic: Mosaic, folder: Path) -> tuple[str | int | None, ...]:
+    before, after = (relative(source, folder) for source in (mosaic.before, mosaic.after))
+    return before, after, mosaic.bands, *mosaic.dates, *astuple(mosaic.window)
 
 
-def _told_of_grid(manifest: Manifest) -> tuple[str | int | None, ...]:
-    (height, width), lattice = manifest.geobox.shape, manifest.lattice
+def _told_of_grid(manifest: Manifest, folder: Path) -> tuple[str | int | None, ...]:
+    (height, width), lattice, aoi = manifest.geobox.shape, manifest.lattice, manifest.aoi
     transform = " ".join(repr(float(value)) for value in manifest.geobox.affine[:6])
     along = f"{lattice.chip} {lattice.halo} {lattice.stride}" if lattice else None
-    return manifest.crs_text, transform, int(height), int(width), along
+    return manifest.crs_text, transform, int(height), int(width), along, aoi and relative(aoi, folder)
 
 
 def _outlines(batch: Any, affine: Affine) -> Any:
@@ -159,10 +159,11 @@ def _as_typed(table: Any) -> Any:
     return table.select(list(_TYPES)).cast(pa.schema(list(_TYPES.items())))
 
 
-def _grid_of(table: Any) -> tuple[GeoBox, Lattice | None]:
-    crs, transform, height, width, lattice = (_same(table, name) for name in _OF_GRID)
+def _grid_of(table: Any, folder: Path) -> tuple[GeoBox, Lattice | None, str | None]:
+    crs, transform, height, width, lattice, aoi = (_same(table, name) for name in _OF_GRID)
     affine = Affine(*map(float, transform.split()))
-    return GeoBox((height, width), affine, crs), lattice and Lattice(*map(int, lattice.split()))
+    along = Lattice(*map(int, lattice.split())) if lattice else None
+    return GeoBox((height, width), affine, crs), along, aoi and absolute(aoi, folder)
 
 
 def _same(table: Any, name: str) -> Any:
@@ -179,6 +180,7 @@ def _mosaics_of(table: Any, folder: Path) -> tuple[Mosaic, ...]:
             row[MOSAIC],
             absolute(row["before"], folder),
             absolute(row["after"], folder),
+            Window(*(row[name] for name in _MOSAIC_WINDOW)),
             row["bands"],
             (row["date_before"], row["date_after"]),
         )

@@ -11,14 +11,15 @@ from affine import Affine
 from changedet.batch.manifest import OUTSIDE, Lattice, Mosaic
 from changedet.batch.manifest_file import read_manifest, write_manifest
 from changedet.errors import ConfigError, NotFoundError, OutputExistsError
+from changedet.grid import Window
 from changedet.grid.window import blocks
-from tests.batch.manifests import manifest_of
+from tests.batch.manifests import manifest_of, whole
 from tests.data import geobox
 
 GRID = geobox(100, 150)
 MOSAICS = [
-    Mosaic("a", "/data/b.tif", "/data/a.tif", 'red=3,"odd"', ("2018-01-01", None)),
-    Mosaic("b", "https://host/b.tif", "stac:/data/item.json"),
+    Mosaic("a", "/data/b.tif", "/data/a.tif", Window(0, 0, 100, 128), 'red=3,"odd"', ("2018-01-01", None)),
+    Mosaic("b", "https://host/b.tif", "stac:/data/item.json", whole(GRID)),
 ]
 FORMATS = pytest.mark.parametrize("name", ["tiles.parquet", "tiles.csv"])
 
@@ -51,12 +52,14 @@ def test_what_was_written_is_read(tmp_path, name, grid):
 @FORMATS
 def test_sources_beside_the_manifest_move_with_it(tmp_path, name):
     home = tmp_path / "home"
-    mosaics = [Mosaic("m", str(home / "b.vrt"), f"{home / 'a1.tif'},{home / 'deep' / 'a2.tif'}")]
-    write_manifest(home / name, manifest_of(GRID, blocks(100, 150, 64), mosaics))
+    mosaics = [Mosaic("m", str(home / "b.vrt"), f"{home / 'a1.tif'},{home / 'deep' / 'a2.tif'}", whole(GRID))]
+    write_manifest(home / name, manifest_of(GRID, blocks(100, 150, 64), mosaics, aoi=str(home / "area.gpkg")))
     shutil.move(home, tmp_path / "away")
-    (moved,) = read_manifest(tmp_path / "away" / name).mosaics
     away = tmp_path / "away"
-    assert moved == Mosaic("m", str(away / "b.vrt"), f"{away / 'a1.tif'},{away / 'deep' / 'a2.tif'}")
+    read = read_manifest(away / name)
+    moved = Mosaic("m", str(away / "b.vrt"), f"{away / 'a1.tif'},{away / 'deep' / 'a2.tif'}", whole(GRID))
+    assert read.mosaics == (moved,)
+    assert read.aoi == str(away / "area.gpkg")
 
 
 def test_other_programs_read_the_geometries(tmp_path):
@@ -95,7 +98,7 @@ def test_rows_filtered_and_sorted_by_other_programs_are_a_manifest_still(tmp_pat
     ("name", "content", "message"),
     [
         ("a.parquet", "PAR1 but not really PAR1", "is no manifest"),
-        ("a.csv", "id,mosaic\nx,y\n", "it has no column before, after, row, col"),
+        ("a.csv", "id,mosaic\nx,y\n", "it has no column before, after, mosaic_row"),
         ("a.csv", "", "is no manifest"),
     ],
 )
@@ -111,7 +114,7 @@ def test_what_is_no_manifest_is_refused(tmp_path, name, content, message):
         ("crs", "EPSG:4326", "differ in crs"),
         ("before", "/elsewhere.tif", "one mosaic of each name"),
         ("row", "many", "many"),
-        ("row", "-3", "inside the grid"),
+        ("row", "-3", "inside their mosaic"),
     ],
 )
 def test_rows_that_contradict_each_other_are_refused(tmp_path, column, value, message):
