@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from changedet.grid.window import sample_windows
+from changedet.grid.window import Window, sample_windows
 from changedet.read.coregister import WINDOW_PX, WINDOWS_PER_AXIS, ShiftEstimate, WindowShifts, agree, shifts_of
 from changedet.read.pair import Chip, RasterPair
 
@@ -44,8 +44,7 @@ def survey(pair: RasterPair) -> Survey:
     Raises:
         SceneError: a file is damaged or truncated in one of the windows.
     """
-    height, width = pair.geobox.shape
-    places = sample_windows(height, width, size=WINDOW_PX, per_axis=WINDOWS_PER_AXIS)
+    places = _places(pair)
     valid, windows, pixels = 0, [], []
     for number, place in enumerate(places):
         chip = pair.read(place)
@@ -53,8 +52,28 @@ def survey(pair: RasterPair) -> Survey:
         windows.append(shifts_of(chip, pair.bands))
         pixels.append(_sample(chip, number))
     sampled = sum(place.height * place.width for place in places)
+    return Survey(valid / sampled, sampled, windows, *_joined(pixels))
+
+
+def sample_pixels(pair: RasterPair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the pixels of a survey, `before` and `after`, without looking for shifts.
+
+    Raises:
+        SceneError: a file is damaged or truncated in one of the windows.
+    """
+    return _joined([_sample(pair.read(place), number) for number, place in enumerate(_places(pair))])
+
+
+def _places(pair: RasterPair) -> list[Window]:
+    height, width = pair.geobox.shape
+    return sample_windows(height, width, size=WINDOW_PX, per_axis=WINDOWS_PER_AXIS)
+
+
+def _joined(
+    pixels: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     before, after = (np.concatenate([date[which] for date in pixels], axis=1) for which in (0, 1))
-    return Survey(valid / sampled, sampled, windows, before, after)
+    return before, after
 
 
 def _sample(chip: Chip, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -18,9 +18,12 @@ from changedet.learn.datasets.labels import Decoder, Labels, PolygonLabels, Rast
 from changedet.network.card import Place
 from changedet.read.align import ground_resolution, overlap, window_of
 from changedet.read.coregister import estimate_shift
+from changedet.read.displacement import NONE, Displacement
 from changedet.read.opening import open_scene
-from changedet.read.pair import PairOptions, RasterPair
+from changedet.read.pair import Correction, PairOptions, RasterPair
+from changedet.read.radiometry import plan_radiometry
 from changedet.read.scene import Scene
+from changedet.read.survey import sample_pixels
 
 # Before, after (bands, H, W), changed and valid (H, W).
 Pixels: TypeAlias = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.bool_], NDArray[np.bool_]]
@@ -48,8 +51,13 @@ class SceneSource(Protocol):
         """Return both dates; headers only are read."""
         ...
 
-    def open(self, bands: tuple[str, ...]) -> AbstractContextManager[OpenScene]:
-        """Open the pair with the wanted bands, in that order, and its labels."""
+    def open(self, bands: tuple[str, ...], correction: Correction | None = None) -> AbstractContextManager[OpenScene]:
+        """Open the pair with the wanted bands, in that order, and its labels.
+
+        Args:
+            bands: their names.
+            correction: that of the pair when it was opened with these bands before, which then need not be found anew.
+        """
         ...
 
     def place(self) -> Place:
@@ -93,7 +101,7 @@ class SceneFiles:
         after: likewise.
         labels: raster on the before grid, or a file of polygons.
         decode: from the raster's values to changed; None where the labels are polygons.
-        coregister: remove the residual shift, as `run --coregister` does.
+        coregister: remove the residual shift, as `run` does with `coregister: shift`.
         local_px: ground size (m) of pixels of images without georeference.
     """
 
@@ -113,15 +121,24 @@ class SceneFiles:
         return before, after
 
     @contextmanager
-    def open(self, bands: tuple[str, ...]) -> Iterator[OpenScene]:
-        """See `SceneSource`."""
+    def open(self, bands: tuple[str, ...], correction: Correction | None = None) -> Iterator[OpenScene]:
+        """See `SceneSource`; values without a scale, as of 8-bit pictures, are stretched as `run` stretches them."""
         before, after = (scene.select(bands) for scene in self.scenes())
         with ExitStack() as stack:
             pair = stack.enter_context(_pair(before, after))
-            if self.coregister:
-                shift = estimate_shift(pair)
-                pair = stack.enter_context(pair.shifted((shift.row, shift.col)))
+            pair = stack.enter_context(pair.corrected(correction or self._correction_of(pair)))
             yield OpenScene(pair, self._labels(pair, stack))
+
+    def _correction_of(self, pair: RasterPair) -> Correction:
+        displacement = NONE
+        if self.coregister:
+            shift = estimate_shift(pair)
+            displacement = Displacement.constant(shift.row, shift.col)
+        if pair.is_physical:
+            return Correction(displacement)
+        with pair.corrected(Correction(displacement)) as aligned:
+            plan = plan_radiometry(*sample_pixels(aligned), bands=pair.bands, physical=False, method="none")
+        return Correction(displacement, plan.before, plan.after)
 
     def _labels(self, pair: RasterPair, stack: ExitStack) -> Labels:
         if self.decode is None:
@@ -248,6 +265,7 @@ class DiskScene:
         with source.open(bands) as opened:
             height, width = opened.pair.geobox.shape
             self.shape = (int(height), int(width))
+            self._correction = opened.pair.correction
             self._changed = _changed_of(opened, most)
 
     def changed_pixels(self) -> NDArray[np.intp]:
@@ -256,7 +274,7 @@ class DiskScene:
 
     def read(self, window: Window) -> Pixels:
         """See `TrainingScene`."""
-        with self._source.open(self._bands) as opened:
+        with self._source.open(self._bands, self._correction) as opened:
             return read_labelled(opened, window)
 
 

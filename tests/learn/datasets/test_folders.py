@@ -7,11 +7,15 @@ import rasterio
 from numpy.typing import NDArray
 
 from changedet.config import DatasetConfig
+from changedet.detect.prepare import prepare
 from changedet.errors import ConfigError, SceneError
 from changedet.grid import Window
 from changedet.learn.datasets import dataset_of, load_scene, open_dataset
+from changedet.learn.datasets.scene import training_scenes
+from changedet.read import open_pair
 from changedet.read.header import quietly_without_georeference
-from tests.data import write_raster
+from changedet.read.radiometry import stretch
+from tests.data import texture, write_raster
 
 _RGB = ("B04", "B03", "B02")
 _SIZE = (20, 30)
@@ -61,11 +65,36 @@ def test_pictures_in_split_folders(tmp_path: Path, kind: str, names: tuple[str, 
     assert (dataset.name, [source.name for source in dataset.scenes]) == (f"{kind}:train", ["train/1", "train/2"])
     before, after, changed = made["train", "2"]
     scene = load_scene(dataset.scenes[1], _RGB)
-    np.testing.assert_allclose(scene.before, before / 255, atol=5e-4)
-    np.testing.assert_allclose(scene.after, after / 255, atol=5e-4)
+    gain, offset = stretch([before.reshape(3, -1) / 255, after.reshape(3, -1) / 255], _RGB)
+    np.testing.assert_allclose(scene.before, before / 255 * gain + offset, atol=5e-4)
+    np.testing.assert_allclose(scene.after, after / 255 * gain + offset, atol=5e-4)
     assert np.array_equal(scene.changed, changed)
     assert scene.valid.all()  # black is a colour here
     assert len(open_dataset(dataset_of(f"{kind}:{tmp_path}")).scenes) == 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_training_sees_what_a_run_feeds_the_network(tmp_path: Path, dtype: str) -> None:
+    """Bright 8-bit pictures are stretched, reflectance is not; alike for scenes in memory and on disk."""
+    for sub, seed in (("A", 0), ("B", 3)):
+        (tmp_path / sub).mkdir()
+        image = np.stack([texture(70, 60, seed=seed + band) for band in range(3)])
+        stored = (image * 300 + 80 if dtype == "uint8" else image * 10_000).astype(dtype)
+        write_raster(tmp_path / sub / "x.tif", stored, names=_RGB)
+    (tmp_path / "label").mkdir()
+    write_raster(tmp_path / "label" / "x.tif", np.eye(70, 60, dtype=np.uint8))
+    dataset = open_dataset(dataset_of(str(tmp_path)))
+    window = Window(8, 9, 40, 45)
+    with open_pair(tmp_path / "A" / "x.tif", tmp_path / "B" / "x.tif", bands=_RGB) as raw:
+        assert raw.is_physical == (dtype == "uint16")
+        with raw.corrected(prepare(raw).correction) as pair:
+            fed = pair.read(window)
+    for most in (10**9, 1000):
+        (scene,) = training_scenes(dataset, _RGB, max_bytes=most)
+        before, after, _, valid = scene.read(window)
+        np.testing.assert_allclose(before, fed.before, atol=5e-4)  # float16 in memory
+        np.testing.assert_allclose(after, fed.after, atol=5e-4)
+        assert np.array_equal(valid, fed.valid)
 
 
 def test_a_window_is_part_of_the_whole(tmp_path: Path) -> None:
