@@ -6,7 +6,8 @@ from changedet.read.displacement import Displacement
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
 from changedet.vectorize import Imagery
-from changedet.vectorize.direction import INFRARED, VISIBLE, ImageBand
+from changedet.vectorize.direction import INFRARED, VISIBLE
+from changedet.vectorize.images import ImageBand
 
 
 def imagery_of(scenes: tuple[Scene, Scene], reading: PairOptions, displacement: Displacement) -> Imagery | None:
@@ -23,4 +24,4 @@ def imagery_of(scenes: tuple[Scene, Scene], reading: PairOptions, displacement: 
             )
             for which, scene in enumerate((pair.before, pair.after))
         ]
-    return Imagery(dates[0], dates[1], displacement.at)
+    return Imagery(dates[0], dates[1], None if displacement.is_none else displacement.at)

@@ -13,12 +13,11 @@ from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
 
 from changedet.errors import ConfigError, PairError
-from changedet.grid import Window, snap
+from changedet.grid import Window
+from changedet.grid.lattice import SAME_GRID_TOLERANCE, pixel_offset, transformed
 from changedet.read.displacement import NONE, Displacement
-from changedet.read.resample import is_geographic, near, transformed
+from changedet.read.resample import is_geographic, near
 
-# A grid that is off by less than this many pixels at its corners is the same grid: the numbers in headers are rounded.
-SAME_GRID_TOLERANCE = 0.01
 # Points along each axis by which a scene's footprint is brought to another CRS: enough for edges that bend.
 _STEPS = 22
 
@@ -84,24 +83,6 @@ def place(source: GeoBox, target: GeoBox, *, displacement: Displacement = NONE, 
     row, col = displacement.mean
     moved = target.translate_pix(col, row)
     return Placement("warped", 0, 0, moved, *_kernel_scale(source, moved))
-
-
-def pixel_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
-    """Return the source (row, col) of the target's first pixel, or None where the two are not one lattice of pixels."""
-    if source.crs != target.crs:
-        return None
-    height, width = target.shape
-    # All four corners, so that a pixel size that differs a little counts at the far end, where it shows.
-    cols, rows = np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height])
-    source_cols, source_rows = transformed(~source.affine, *transformed(target.affine, cols, rows))
-    row, col = float(source_rows[0]), float(source_cols[0])
-    off_lattice = np.hypot(source_rows - row - rows, source_cols - col - cols)
-    if off_lattice.max() > SAME_GRID_TOLERANCE:
-        return None
-    try:
-        return snap(row, SAME_GRID_TOLERANCE), snap(col, SAME_GRID_TOLERANCE)
-    except ConfigError:
-        return None
 
 
 def _kernel_scale(source: GeoBox, target: GeoBox) -> tuple[float, float]:

@@ -18,9 +18,9 @@ from rasterio.transform import from_gcps
 from rasterio.warp import calculate_default_transform
 
 from changedet.errors import NotFoundError, SceneError
+from changedet.grid.lattice import transformed
 from changedet.read import bands as names
 from changedet.read.dates import date_of_tags
-from changedet.read.resample import transformed
 from changedet.read.scene import Band
 from changedet.remote import settings_for
 

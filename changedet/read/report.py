@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from changedet.errors import ConfigError
-from changedet.read.align import ground_resolution, pixel_offset, to_lonlat
+from changedet.grid.lattice import pixel_offset
+from changedet.read.align import ground_resolution, to_lonlat
 from changedet.read.bands import describe
 from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate
 from changedet.read.interpret import told

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.transform import GCPTransformer
 
 from changedet.grid import Window
+from changedet.grid.lattice import transformed
 from changedet.read.displacement import Displacement
 
 Floats = NDArray[np.float64]
@@ -63,11 +63,6 @@ class Locator:
         else:
             source_cols, source_rows = transformed(~self._source.affine, x, y)
         return source_rows, source_cols
-
-
-def transformed(affine: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Apply an affine transform to arrays; its own `*` is for single points."""
-    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def is_geographic(geobox: GeoBox) -> bool:

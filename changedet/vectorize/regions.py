@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window as RasterioWindow
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -21,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from changedet.grid.window import Window
 from changedet.vectorize.islands import Island
 from changedet.vectorize.polygons import Geometries, joined, outlines
+from changedet.vectorize.source import rasterio_window
 
 Connectivity: TypeAlias = Literal[4, 8]
 
@@ -40,6 +40,8 @@ class Regions:
         count: (N,) int64, pixels with a probability.
         total: (N,) float64, sum of their stored values.
         largest: (N,) float64, greatest of them, minus infinity where there are none.
+        known: (N, B) int64, pixels with a value in each of the images' bands.
+        sums: (N, B) float64, sums of these.
     """
 
     values: NDArray[np.uint8]
@@ -48,12 +50,22 @@ class Regions:
     count: NDArray[np.int64]
     total: NDArray[np.float64]
     largest: NDArray[np.float64]
+    known: NDArray[np.int64]
+    sums: NDArray[np.float64]
 
     @classmethod
-    def none(cls) -> Self:
+    def none(cls, bands: int = 0) -> Self:
         """Return no regions."""
-        dtypes = (np.uint8, object, np.bool_, np.int64, np.float64, np.float64)
-        return cls(*(np.empty(0, dtype) for dtype in dtypes))
+        return cls(
+            np.empty(0, np.uint8),
+            np.empty(0, object),
+            np.empty(0, np.bool_),
+            np.empty(0, np.int64),
+            np.empty(0),
+            np.empty(0),
+            np.empty((0, bands), np.int64),
+            np.empty((0, bands)),
+        )
 
     def __len__(self) -> int:
         return len(self.values)
@@ -92,9 +104,23 @@ class _Open:
     bottom: NDArray[np.int64]
 
 
+class Images(Protocol):
+    """Bands on the mask's grid."""
+
+    @property
+    def count(self) -> int:
+        """Their number."""
+        ...
+
+    def values(self, strip: Window, at: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
+        """Yield each band's values (P,) at pixels `at` (P,) of a strip, counted row by row; NaN where invalid."""
+        ...
+
+
 def connected_regions(
     mask: Any,
     probability: Any | None = None,
+    images: Images | None = None,
     *,
     connectivity: Connectivity,
     nodata: int | None,
@@ -107,6 +133,7 @@ def connected_regions(
         mask: an open rasterio dataset of one uint8 band.
         probability: an open rasterio dataset on the same grid, one band or one a class; invalid pixels are its nodata
             value or NaN.
+        images: what else is summed under each region.
         connectivity: 8 joins pixels that share an edge or a corner, 4 only those that share an edge.
         nodata: value of the mask's unknown pixels. They make regions too; those of 0 do only where it is 0.
         island: where to look; pixels outside of it are unknown, but make no regions. None is everywhere.
@@ -115,35 +142,40 @@ def connected_regions(
     island = island or Island.whole(*mask.shape)
     bounds = island.bounds
     rows = max(1, strip_px // bounds.width)
-    waiting = _Open(Regions.none(), np.empty(0, np.int64), np.full(bounds.width, -1))
+    nothing = Regions.none(images.count if images else 0)
+    waiting = _Open(nothing, np.empty(0, np.int64), np.full(bounds.width, -1))
     for row in range(bounds.row, bounds.stop_row, rows):
         strip_window = Window(row, bounds.col, min(rows, bounds.stop_row - row), bounds.width)
-        strip = _read_strip(mask, probability, island, strip_window, connectivity, nodata)
+        strip = _read_strip(mask, probability, images, island, strip_window, connectivity, nodata)
         done, waiting = _continued(waiting, strip, connectivity, is_last=strip_window.stop_row == bounds.stop_row)
         yield done
 
 
 def _read_strip(
-    mask: Any, probability: Any | None, island: Island, strip: Window, connectivity: Connectivity, nodata: int | None
+    mask: Any,
+    probability: Any | None,
+    images: Images | None,
+    island: Island,
+    strip: Window,
+    connectivity: Connectivity,
+    nodata: int | None,
 ) -> _Strip:
     # With a row of neighbours on either side, which may be nodata.
     bounds = island.bounds
     top, bottom = max(bounds.row, strip.row - 1), min(bounds.stop_row, strip.stop_row + 1)
     read = Window(top, strip.col, bottom - top, strip.width)
-    around, covered = mask.read(1, window=_of_rasterio(read)), island.covered(read)
+    around, covered = mask.read(1, window=rasterio_window(read)), island.covered(read)
     inside = strip.relative_to(read).slices
     labels, values = _labelled(around[inside], covered[inside], connectivity, nodata)
-    if len(values) == 0:
-        return _Strip(labels, Regions.none())
+    count = len(values)
+    if count == 0:
+        return _Strip(labels, Regions.none(images.count if images else 0))
     near_unknown = _near(~covered if nodata is None else ~covered | (around == nodata))[inside]
-    at_edge = _at_edge(labels, len(values), near_unknown, strip.row == bounds.row, strip.stop_row == bounds.stop_row)
+    at_edge = _at_edge(labels, count, near_unknown, strip.row == bounds.row, strip.stop_row == bounds.stop_row)
     statistics = _statistics(labels, values, _stored(probability, around[inside], strip))
-    pixels = outlines(labels, len(values), row=strip.row, col=strip.col)
-    return _Strip(labels, Regions(values, pixels, at_edge, *statistics))
-
-
-def _of_rasterio(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.width, window.height)
+    known, sums = _sums(labels, count, images, strip)
+    pixels = outlines(labels, count, row=strip.row, col=strip.col)
+    return _Strip(labels, Regions(values, pixels, at_edge, *statistics, known, sums))
 
 
 def _labelled(
@@ -185,7 +217,7 @@ def _stored(probability: Any | None, mask: NDArray[np.uint8], strip: Window) -> 
     """Return the stored probability (H, W) of each pixel's own class, masked where invalid."""
     if probability is None:
         return None
-    bands = probability.read(window=_of_rasterio(strip), masked=True)
+    bands = probability.read(window=rasterio_window(strip), masked=True)
     if len(bands) == 1:
         return np.ma.masked_invalid(bands[0])
     own = np.clip(mask.astype(np.intp), 1, len(bands)) - 1
@@ -209,6 +241,21 @@ def _statistics(
     count = np.bincount(owner, minlength=size).astype(np.int64)
     total = np.bincount(owner, weights=value, minlength=size).astype(np.float64, copy=False)
     return count[1:], total[1:], largest[1:]
+
+
+def _sums(
+    labels: NDArray[np.int32], count: int, images: Images | None, strip: Window
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return count and sum of the valid values of each band under each label, both (N, B)."""
+    known = np.zeros((count, images.count if images else 0), np.int64)
+    sums = np.zeros(known.shape)
+    at = np.flatnonzero(labels)
+    owner = labels.ravel()[at] - 1
+    for band, values in enumerate(images.values(strip, at) if images else ()):
+        is_known = np.isfinite(values)
+        known[:, band] = np.bincount(owner[is_known], minlength=count)
+        sums[:, band] = np.bincount(owner[is_known], weights=values[is_known], minlength=count)
+    return known, sums
 
 
 def _continued(waiting: _Open, strip: _Strip, connectivity: Connectivity, *, is_last: bool) -> tuple[Regions, _Open]:
@@ -263,4 +310,6 @@ def _merged(pieces: Regions, owner: NDArray[np.int64]) -> Regions:
         np.add.reduceat(ordered.count, starts),
         np.add.reduceat(ordered.total, starts),
         np.maximum.reduceat(ordered.largest, starts),
+        np.add.reduceat(ordered.known, starts),
+        np.add.reduceat(ordered.sums, starts),
     )

@@ -52,6 +52,11 @@ def opened(path: PathLike) -> Iterator[Any]:
         ) from error
 
 
+def rasterio_window(window: Window) -> RasterioWindow:
+    """Return the window as rasterio takes it."""
+    return RasterioWindow(col_off=window.col, row_off=window.row, width=window.width, height=window.height)
+
+
 def mask_grid(dataset: Any) -> GeoBox:
     """Return the grid of an open dataset that can be read as a mask.
 

@@ -17,7 +17,8 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from changedet.config import PolygonConfig
-from changedet.vectorize.direction import Imagery, directions
+from changedet.vectorize.direction import directions
+from changedet.vectorize.images import Imagery, Images
 from changedet.vectorize.islands import Island
 from changedet.vectorize.measure import compactness, first_pixels, geodesic_measures, polygon_ids
 from changedet.vectorize.polygons import Geometries, as_multipolygons, to_crs
@@ -135,8 +136,8 @@ def vectorize(
         mask = stack.enter_context(opened(mask_path))
         probability = None if probability_path is None else stack.enter_context(opened(probability_path))
         where = [Island.whole(*mask.shape)] if islands is None else islands
-        told = labels or Labels.of_tags(mask.tags())
-        return _streamed(_Job.checked(mask, probability, where, config or PolygonConfig(), told, imagery), sink)
+        told, images = labels or Labels.of_tags(mask.tags()), Images(imagery, mask_grid(mask), stack)
+        return _streamed(_Job.checked(mask, probability, where, config or PolygonConfig(), told, images), sink)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class _Job:
     nodata: int | None
     config: PolygonConfig
     labels: Labels
-    imagery: Imagery | None
+    images: Images
 
     @classmethod
     def checked(
@@ -161,7 +162,7 @@ class _Job:
         islands: Sequence[Island],
         config: PolygonConfig,
         labels: Labels,
-        imagery: Imagery | None,
+        images: Images,
     ) -> _Job:
         grid, nodata = mask_grid(mask), nodata_value(mask)
         # A column depends on them, so they must be known before the first row.
@@ -169,7 +170,7 @@ class _Job:
         classes = values - {0, nodata}
         if probability is not None:
             check_probability(probability, grid, classes=max(classes, default=1))
-        return cls(mask, probability, islands, grid, frozenset(classes), nodata, config, labels, imagery)
+        return cls(mask, probability, islands, grid, frozenset(classes), nodata, config, labels, images)
 
     @property
     def with_class(self) -> bool:
@@ -191,7 +192,7 @@ class _Measured:
 
 
 def _streamed(job: _Job, sink: LayerSink) -> Findings:
-    empty = _changes(_measured(Regions.none(), job.grid), job)
+    empty = _changes(_measured(Regions.none(job.images.count), job.grid), job)
     findings, unknown = Findings(empty), [np.empty(0, object)]
     sink.write("changes", empty)
     for name in ("unknown", "footprint"):
@@ -211,7 +212,12 @@ def _batches(job: _Job) -> Iterator[Regions]:
     """Yield the regions of a mask, some at a time, in scan order of their first pixels as far as a strip goes."""
     for island in job.islands:
         for regions in connected_regions(
-            job.mask, job.probability, island=island, connectivity=job.config.connectivity, nodata=job.nodata
+            job.mask,
+            job.probability,
+            job.images,
+            island=island,
+            connectivity=job.config.connectivity,
+            nodata=job.nodata,
         ):
             row, col = first_pixels(regions.pixels).T
             order = np.lexsort((col, row))
@@ -235,7 +241,7 @@ def _shaped(found: _Measured, job: _Job, findings: Findings) -> _Measured:
 def _changes(found: _Measured, job: _Job) -> gpd.GeoDataFrame:
     regions, grid, labels, count = found.regions, job.grid, job.labels, len(found.regions)
     mean, largest = _probabilities(regions, job.probability)
-    way = directions(regions.pixels, grid, _proj(grid), job.imagery)
+    way = directions(*job.images.reflectance(regions, _proj(grid)), count)
     columns = {
         "id": _ids(regions.pixels, job),
         "area_m2": found.area,

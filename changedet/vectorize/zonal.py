@@ -6,7 +6,7 @@ exactextract works here on a plane of unit pixels, rows counted upwards from the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import exactextract
@@ -23,24 +23,32 @@ from changedet.vectorize.polygons import Geometries
 _MAX_CELLS = 2048 * 2048
 
 
-def means(polygons: Geometries, dataset: Any, band: int, *, nodata: float | None) -> NDArray[np.float64]:
-    """Return the mean (N,) of a band's stored values under each polygon, NaN where there are none.
+def means(
+    polygons: Geometries, dataset: Any, bands: Sequence[int], nodata: Sequence[float | None]
+) -> NDArray[np.float64]:
+    """Return the means (N, B) of some bands' stored values under each polygon, NaN where there are none.
 
     A pixel that is partly covered counts with its part.
 
     Args:
         polygons: (N,), in pixel coordinates of the dataset.
         dataset: an open rasterio dataset.
-        band: 1-based.
-        nodata: value of invalid pixels, beside those that the file hides itself and those that are not finite.
+        bands: 1-based, (B,).
+        nodata: of each, value of invalid pixels, beside those that the file hides itself and those not finite.
     """
-    part = _around(polygons, dataset)
-    if part is None:
-        return np.full(len(polygons), np.nan)
+    mean = np.full((len(polygons), len(bands)), np.nan)
+    inside = _clipped(polygons, dataset)
+    some = np.flatnonzero(shapely.area(inside) > 0)
+    if len(some) == 0:
+        return mean
+    part = _around(inside[some])
     table = exactextract.exact_extract(
-        _Pixels(dataset, band, nodata, part),
+        # In one go, as what a polygon covers of each pixel is the same for all of them.
+        [_Pixels(dataset, band, value, part) for band, value in zip(bands, nodata, strict=True)],
         _Polygons(
-            shapely.transform(polygons, lambda points: [-part.col_off, part.height + part.row_off] + points * [1, -1])
+            shapely.transform(
+                inside[some], lambda points: [-part.col_off, part.height + part.row_off] + points * [1, -1]
+            )
         ),
         ["mean"],
         include_cols=["number"],
@@ -49,21 +57,35 @@ def means(polygons: Geometries, dataset: Any, band: int, *, nodata: float | None
         strategy="raster-sequential",
         max_cells_in_memory=_MAX_CELLS,
     )
-    mean: NDArray[np.float64] = table.sort_values("number")["mean"].to_numpy(dtype=np.float64, na_value=np.nan)
+    # A single raster's column has no prefix.
+    names = [f"{band}_mean" for band in bands] if len(bands) > 1 else ["mean"]
+    mean[some] = table.sort_values("number")[names].to_numpy(dtype=np.float64, na_value=np.nan)
     return mean
 
 
-def _around(polygons: Geometries, dataset: Any) -> RasterioWindow | None:
-    """Return the part of a dataset that holds all polygons, None where it holds none.
+def _clipped(polygons: Geometries, dataset: Any) -> Geometries:
+    """Return the part (N,) of each polygon that lies on a raster, which may be empty.
+
+    exactextract 0.3 crashes on some polygons that only touch the raster with one part and lie beside it with others.
+    """
+    frame = shapely.box(0, 0, dataset.width, dataset.height)
+    inside = polygons.copy()
+    crossing = ~shapely.covers(frame, polygons)
+    cut, owner = shapely.get_parts(shapely.intersection(polygons[crossing], frame), return_index=True)
+    has_area = shapely.area(cut) > 0  # not a shared edge or corner
+    inside[crossing] = shapely.MultiPolygon()
+    shapely.multipolygons(cut[has_area], indices=np.flatnonzero(crossing)[owner[has_area]], out=inside)
+    return inside
+
+
+def _around(polygons: Geometries) -> RasterioWindow:
+    """Return the whole pixels that hold all polygons.
 
     exactextract reads all of what it is given, though a run in a corner of a large file needs that corner only.
     """
     left, top, right, bottom = shapely.total_bounds(polygons)
-    if not (right > 0 and bottom > 0 and left < dataset.width and top < dataset.height):
-        return None
-    col, row = max(0, math.floor(left)), max(0, math.floor(top))
-    width, height = min(dataset.width, math.ceil(right)) - col, min(dataset.height, math.ceil(bottom)) - row
-    return RasterioWindow(col, row, width, height)
+    col, row = math.floor(left), math.floor(top)
+    return RasterioWindow(col, row, math.ceil(right) - col, math.ceil(bottom) - row)
 
 
 class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
@@ -71,6 +93,7 @@ class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
 
     def __init__(self, dataset: Any, band: int, nodata: float | None, part: RasterioWindow) -> None:
         super().__init__()
+        self.set_name(str(band))
         self.dataset = dataset
         self.band = band
         self.nodata = nodata

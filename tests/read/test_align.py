@@ -4,16 +4,12 @@ from odc.geo.geobox import GeoBox
 
 from changedet.errors import ConfigError
 from changedet.grid import Window
-from changedet.read.align import ground_resolution, overlap, pixel_offset, place, window_of
+from changedet.grid.lattice import pixel_offset
+from changedet.read.align import ground_resolution, overlap, place, window_of
 from changedet.read.displacement import Displacement
 from tests.data import geobox
 
 GRID = geobox(300, 200)
-
-
-@pytest.mark.parametrize(("row", "col"), [(0, 0), (4, -7), (4.004, -7.004)])
-def test_whole_pixels_apart_within_the_rounding_of_headers(row, col):
-    assert pixel_offset(GRID, geobox(50, 60, row=row, col=col)) == (round(row), round(col))
 
 
 @pytest.mark.parametrize(

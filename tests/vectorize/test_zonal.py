@@ -12,7 +12,8 @@ STORED = np.random.default_rng(4).integers(1, 255, (50, 60), dtype=np.uint8)
 
 def mean_of(path, polygons, **options):
     with rasterio.open(path) as dataset:
-        return zonal.means(np.array(polygons, dtype=object), dataset, 1, **{"nodata": None, **options})
+        nodata = [options.get("nodata")] * dataset.count
+        return zonal.means(np.array(polygons, dtype=object), dataset, dataset.indexes, nodata).T[0]
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -44,3 +45,28 @@ def test_polygons_keep_their_order_over_pieces_of_the_raster(make_raster, monkey
         [STORED[r : r + 2, c : c + 3].mean() for r, c in [(40, 50), (0, 0), (20, 30), (47, 2)]]
     )
     assert np.isnan(found[4])
+
+
+def test_bands_have_each_their_own_values_and_nodata(make_raster):
+    row = np.array([[[1, 2, 3]], [[4, 5, 6]]], np.uint8)
+
+    with rasterio.open(make_raster(row)) as dataset:
+        found = zonal.means(np.array([shapely.box(0, 0, 3, 1)], dtype=object), dataset, [2, 1], [4, None])
+
+    assert found == pytest.approx(np.array([[5.5, 2.0]]))
+
+
+def test_polygons_beside_the_raster_and_touching_it_are_no_crash(make_raster):
+    # exactextract alone ends the process on the first.
+    corner = "MULTIPOLYGON (((-2 12,-2 13,1 13,1 12,0 12,0 10,-1 10,-1 12,-2 12)),((-3 12,-5 12,-5 13,-3 13,-3 12)))"
+    polygons = [
+        *shapely.from_wkt([corner]),
+        shapely.box(-1, 0, 0, 3),
+        shapely.box(59, 49, 70, 70),
+        shapely.MultiPolygon(),
+    ]
+
+    found = mean_of(make_raster(STORED), polygons)
+
+    assert found == pytest.approx([STORED[12, 0], np.nan, STORED[49, 59], np.nan], nan_ok=True)
+    assert len(mean_of(make_raster(STORED), [])) == 0

@@ -1,0 +1,39 @@
+"""Whether two grids are one lattice of pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from changedet.errors import ConfigError
+from changedet.grid.window import snap
+
+# A grid that is off by less than this many pixels at its corners is the same grid: the numbers in headers are rounded.
+SAME_GRID_TOLERANCE = 0.01
+
+Floats = NDArray[np.float64]
+
+
+def pixel_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
+    """Return the source (row, col) of the target's first pixel, or None where the two are not one lattice of pixels."""
+    if source.crs != target.crs:
+        return None
+    height, width = target.shape
+    # All four corners, so that a pixel size that differs a little counts at the far end, where it shows.
+    cols, rows = np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height])
+    source_cols, source_rows = transformed(~source.affine, *transformed(target.affine, cols, rows))
+    row, col = float(source_rows[0]), float(source_cols[0])
+    off_lattice = np.hypot(source_rows - row - rows, source_cols - col - cols)
+    if off_lattice.max() > SAME_GRID_TOLERANCE:
+        return None
+    try:
+        return snap(row, SAME_GRID_TOLERANCE), snap(col, SAME_GRID_TOLERANCE)
+    except ConfigError:
+        return None
+
+
+def transformed(affine: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Apply an affine transform to arrays; its own `*` is for single points."""
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
