@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from changedet.errors import ConfigError
-from changedet.grid import Window
+from changedet.grid import Lattice, Window
 
 ID, MOSAIC, SKIP = "id", "mosaic", "skip"
 WINDOW: Final = ("row", "col", "height", "width")
@@ -71,18 +71,6 @@ class Tile:
     skip: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lattice:
-    """What `plan_chips` was given when the edges of tiles were laid along the cores of chips (px).
-
-    There is one for each mosaic, over its window and counted from the window's first pixel; these are its numbers.
-    """
-
-    chip: int
-    halo: int
-    stride: int
-
-
 @dataclass(frozen=True, eq=False)
 class Manifest:
     """All tiles of a batch.
@@ -92,7 +80,8 @@ class Manifest:
         mosaics: those that tiles belong to, in the order they were given.
         table: one row a tile: `id` and `mosaic` (text), `row`, `col`, `height`, `width` (int32) and `skip` (text, null
             for a tile that must be computed), see `Tile`.
-        lattice: what the tiles' edges were laid along; None where they follow another grid.
+        lattice: whose cores, over the window of each mosaic and counted from its first pixel, the tiles' edges were
+            laid along; None where they follow another grid.
         aoi: vector file, absolute, or None; only inside its polygons is anything compared, and the plan knows which
             tiles lie outside.
 

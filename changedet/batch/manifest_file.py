@@ -20,10 +20,10 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from changedet.batch.manifest import ID, MOSAIC, SKIP, WINDOW, Lattice, Manifest, Mosaic
+from changedet.batch.manifest import ID, MOSAIC, SKIP, WINDOW, Manifest, Mosaic
 from changedet.batch.paths import absolute, relative
 from changedet.errors import ConfigError, NotFoundError, OutputError
-from changedet.grid import Window
+from changedet.grid import Lattice, Window
 from changedet.write.geoparquet import write_batches
 from changedet.write.layers import GEOMETRY
 from changedet.write.staging import atomic_path

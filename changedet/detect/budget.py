@@ -9,7 +9,7 @@ from odc.geo.geobox import GeoBox
 from changedet.config import RunConfig
 from changedet.detect.detector import ChangeDetector
 from changedet.errors import ConfigError
-from changedet.grid import ChipPlan, plan_chips
+from changedet.grid import ChipPlan, Lattice
 
 # Both dates of the chip that the network is at, as float32 (bytes a px and band).
 _CHIP_BYTES = 8
@@ -26,35 +26,58 @@ _LARGEST_CHIP = 2048
 
 
 def plan_chips_of(geobox: GeoBox, detector: ChangeDetector, name: str, config: RunConfig) -> ChipPlan:
-    """Return the chips of a grid, by the halo of the detector called `name` and the memory it may take.
+    """Return the chips of a grid; see `lattice_of`.
 
     Raises:
         ConfigError: an exact halo of a model that has none, or too little memory.
     """
     height, width = geobox.shape
+    return lattice_of(detector, name, config, longest=max(height, width)).over(height, width)
+
+
+def lattice_of(detector: ChangeDetector, name: str, config: RunConfig, *, longest: int) -> Lattice:
+    """Return what the chips follow from: the halo of the detector called `name`, and the memory it may take.
+
+    Args:
+        detector: fitted, where it is one that learns of the pair.
+        name: of it, for errors.
+        config: options of the run.
+        longest: px, of the rasters' sides; only whether there is room for a chip depends on it.
+
+    Raises:
+        ConfigError: an exact halo of a model that has none, or too little memory.
+    """
     if config.halo == "exact" and detector.tiling != "exact":
         raise ConfigError(
             f"--halo exact with {name}, whose answer depends on the whole chip",
             expected="a model whose card says tiling: exact",
         )
     halo = {"default": detector.halo, "exact": detector.field}.get(config.halo, config.halo)  # type: ignore[arg-type]  # an int is no key, and so itself
-    return plan_within(height, width, detector, halo=int(halo), max_memory=config.max_memory, readers=config.readers)
+    return lattice_within(
+        detector, halo=int(halo), max_memory=config.max_memory, longest=longest, readers=config.readers
+    )
 
 
 def plan_within(
     height: int, width: int, detector: ChangeDetector, *, halo: int, max_memory: int, readers: int = 1
 ) -> ChipPlan:
-    """Plan the chips of a raster so that the process stays below `max_memory` bytes.
+    """Plan the chips of a raster of `height` x `width` px; see `lattice_within`."""
+    longest = max(height, width)
+    lattice = lattice_within(detector, halo=halo, max_memory=max_memory, longest=longest, readers=readers)
+    return lattice.over(height, width)
+
+
+def lattice_within(detector: ChangeDetector, *, halo: int, max_memory: int, longest: int, readers: int = 1) -> Lattice:
+    """Return what chips follow from so that the process stays below `max_memory` bytes.
 
     The chip size follows from the option alone, not from what memory is free: a run is the same on every machine. A
     detector whose chips are fixed has them as they are, smaller only where the raster is.
 
     Args:
-        height: rows of the raster.
-        width: columns of the raster.
         detector: for its stride, its bands and the memory it takes.
         halo: px, rounded up to the stride.
         max_memory: bytes.
+        longest: px, see `lattice_of`.
         readers: threads that read chips.
 
     Raises:
@@ -66,14 +89,14 @@ def plan_within(
     side = math.isqrt(max(0, int((max_memory - detector.base_bytes) / per_px)))
     chip = min(detector.chip_px or _LARGEST_CHIP, side // stride * stride)
     smallest = detector.chip_px or 2 * halo + stride
-    whole = -(-max(height, width) // stride) * stride
+    whole = -(-longest // stride) * stride
     if chip < min(smallest, whole):
         needed = detector.base_bytes + per_px * min(smallest, whole) ** 2
         raise ConfigError(
             f"--max-memory of {max_memory / 1e9:.2g} GB is too little for a chip with a halo of {halo} px",
             expected=f"at least {needed / 1e9:.2f} GB",
         )
-    return plan_chips(height, width, chip=chip, halo=halo, stride=stride)
+    return Lattice(chip, halo, stride)
 
 
 def cache_bytes(plan: ChipPlan, bands: int) -> int:

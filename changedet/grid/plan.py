@@ -85,6 +85,24 @@ class _Span:
     core_stop: int
 
 
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """What the chips of rasters of any size follow from, as `plan_chips` takes it (px)."""
+
+    chip: int
+    halo: int
+    stride: int
+
+    def over(self, height: int, width: int) -> ChipPlan:
+        """Return the chips of a raster; see `plan_chips`."""
+        return plan_chips(height, width, chip=self.chip, halo=self.halo, stride=self.stride)
+
+    def edges(self, length: int) -> list[int]:
+        """Return where cores begin along an axis of `length` px, and its end."""
+        spans = _split_axis(length, chip=self.chip, halo=self.halo, stride=self.stride)
+        return [*(span.core_start for span in spans), length]
+
+
 def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int) -> ChipPlan:
     """Plan the chips of a raster of `height` x `width` px.
 

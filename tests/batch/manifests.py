@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 from odc.geo.geobox import GeoBox
 
-from changedet.batch.manifest import ID, MOSAIC, SKIP, WINDOW, Lattice, Manifest, Mosaic
-from changedet.grid import Window
+from changedet.batch.manifest import ID, MOSAIC, SKIP, WINDOW, Manifest, Mosaic
+from changedet.grid import Lattice, Window
 
 
 def manifest_of(

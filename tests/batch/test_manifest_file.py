@@ -8,10 +8,10 @@ import pytest
 import shapely
 from affine import Affine
 
-from changedet.batch.manifest import OUTSIDE, Lattice, Mosaic
+from changedet.batch.manifest import OUTSIDE, Mosaic
 from changedet.batch.manifest_file import read_manifest, write_manifest
 from changedet.errors import ConfigError, NotFoundError, OutputExistsError
-from changedet.grid import Window
+from changedet.grid import Lattice, Window
 from changedet.grid.window import blocks
 from tests.batch.manifests import manifest_of, whole
 from tests.data import geobox

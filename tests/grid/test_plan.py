@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from changedet.errors import ConfigError
-from changedet.grid import ChipPlan, Window, plan_chips
+from changedet.grid import ChipPlan, Lattice, Window, plan_chips
 
 
 @st.composite
@@ -116,3 +116,11 @@ def test_lattice_says_how_to_make_the_same_plan():
 def test_plans_that_cannot_be_are_refused(sizes, message):
     with pytest.raises(ConfigError, match=message):
         plan_chips(500, 500, **sizes)
+
+
+@given(plans())
+def test_a_lattice_tells_the_edges_of_the_cores_without_making_chips(plan):
+    lattice = Lattice(max(plan.chip_height, plan.chip_width), plan.halo, plan.stride)
+    cores = [chip.core for chip in lattice.over(plan.height, plan.width).chips]
+    assert lattice.edges(plan.height) == [*sorted({core.row for core in cores}), plan.height]
+    assert lattice.edges(plan.width) == [*sorted({core.col for core in cores}), plan.width]
