@@ -53,7 +53,12 @@ def reading_options(command: Any) -> Any:
             click.option("--like", metavar="FILE", help="Compare on the whole grid of this raster."),
             click.option("--res", type=float, multiple=True, help="Pixel size, in the before CRS; twice for y and x."),
             click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this file."),
-            click.option("--nodata", type=float, help="Value of invalid pixels, instead of what the files declare."),
+            click.option(
+                "--nodata",
+                type=float,
+                multiple=True,
+                help="Value of invalid pixels, instead of what the files declare. Once for all dates, or once a date.",
+            ),
             click.option(
                 "--valid-mask",
                 multiple=True,

@@ -33,7 +33,9 @@ DEVICES: Final = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
 
 def _as_tuple(value: object) -> object:
-    """Return a single value as a tuple of one: `scale: 0.0001` in a pipeline file."""
+    """Return a single value as a tuple of one, and None as an empty one: `scale: 0.0001` in a pipeline file."""
+    if value is None:
+        return ()
     return (value,) if isinstance(value, str | int | float) else value
 
 

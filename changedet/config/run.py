@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from changedet.config.base import DEVICES, Bytes, Config, PerDate, checked
 
@@ -15,6 +16,8 @@ Detector = Literal["cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]
 Resampling = Literal["nearest", "bilinear", "cubic"]
 Coregister = bool | Literal["shift", "field"]
 Normalize = Literal["none", "histogram", "irmad"]
+# NaN as text in run.json, as JSON knows none.
+Nodata = Annotated[float, PlainSerializer(lambda value: str(value) if math.isnan(value) else value, when_used="json")]
 
 
 def parse_rule(text: str) -> tuple[str, float]:
@@ -104,7 +107,8 @@ class RunConfig(PolygonConfig):
             `histogram` matching, or `irmad`: regression on pixels that IR-MAD holds to be unchanged.
         any_resolution: run even where the pixels are over three times larger or smaller than the model's.
         free_only: refuse models that are not free for commercial use.
-        nodata: value that marks invalid pixels, instead of what the files declare.
+        nodata: value that marks invalid pixels, instead of what the files declare; `nan` for none but NaN; one for all
+            dates or one a date.
         scale: what stored values are multiplied by to become reflectance, instead of what is recognised; one for all
             dates or one a date.
         offset: what is added then, likewise.
@@ -144,7 +148,7 @@ class RunConfig(PolygonConfig):
     normalize: Normalize = "none"
     any_resolution: bool = False
     free_only: bool = False
-    nodata: float | None = None
+    nodata: PerDate[Nodata] = ()
     scale: PerDate[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = ()
     offset: PerDate[Annotated[float, Field(allow_inf_nan=False)]] = ()
     valid_mask: PerDate[str] = ("auto",)

@@ -68,7 +68,7 @@ def reading_options(config: RunConfig, *, which: tuple[int, int] = (0, 1), count
     """
     first, second = which
     return PairOptions(
-        nodata=config.nodata,
+        nodata=(_for_date(config.nodata, first, count), _for_date(config.nodata, second, count)),
         scale=(_for_date(config.scale, first, count), _for_date(config.scale, second, count)),
         offset=(_for_date(config.offset, first, count), _for_date(config.offset, second, count)),
         grid=_grid(config),

@@ -64,7 +64,7 @@ class BiTemporalPair(Protocol):
 class PairOptions:
     """What a user may say about how a pair is read; see `open_pair`."""
 
-    nodata: float | None = None
+    nodata: tuple[float | None, float | None] = (None, None)
     scale: tuple[float | None, float | None] = (None, None)
     offset: tuple[float | None, float | None] = (None, None)
     grid: GridOptions = field(default_factory=GridOptions)
@@ -122,8 +122,8 @@ class RasterPair:
             scaling_of(after, options.scale[1], options.offset[1]),
         )
         self.nodata: tuple[tuple[Nodata, ...], tuple[Nodata, ...]] = (
-            nodata_of(before, after, options.nodata),
-            nodata_of(after, before, options.nodata),
+            nodata_of(before, after, options.nodata[0]),
+            nodata_of(after, before, options.nodata[1]),
         )
         self.readers = (self._reader(0, NONE), self._reader(1, correction.displacement))
 
@@ -163,6 +163,7 @@ class RasterPair:
         first, second = earlier.options, self.options
         options = replace(
             second,
+            nodata=(first.nodata[1], second.nodata[1]),
             scale=(first.scale[1], second.scale[1]),
             offset=(first.offset[1], second.offset[1]),
             valid_mask=(first.valid_mask[1], second.valid_mask[1]),
@@ -219,7 +220,7 @@ def open_pair(
     *,
     bands: tuple[str, ...] | None = None,
     mapping: Mapping | None = None,
-    nodata: float | None = None,
+    nodata: float | tuple[float | None, float | None] | None = None,
     scale: float | None = None,
     bounds: tuple[float, float, float, float] | None = None,
     resampling: str = "bilinear",
@@ -232,7 +233,7 @@ def open_pair(
         after: likewise, the later date.
         bands: names of the bands wanted, in order; all that both have when None.
         mapping: which band is which, for files whose bands have no names: name → number or description, or a preset.
-        nodata: value that marks invalid pixels, instead of what the files declare.
+        nodata: value that marks invalid pixels, instead of what the files declare; one for both dates, or one a date.
         scale: what stored values are multiplied by to become reflectance, instead of what is recognised.
         bounds: left, bottom, right, top in the before scene's CRS, to compare only there.
         resampling: kernel where a file has to be warped.
@@ -252,7 +253,11 @@ def open_pair(
     scenes = open_scene(before, mapping=mapping), open_scene(after, mapping=mapping)
     wanted = bands or common_bands(*scenes)
     options = PairOptions(
-        nodata, (scale, scale), grid=GridOptions(bounds=bounds), valid_mask=valid_mask, resampling=resampling
+        nodata if isinstance(nodata, tuple) else (nodata, nodata),
+        (scale, scale),
+        grid=GridOptions(bounds=bounds),
+        valid_mask=valid_mask,
+        resampling=resampling,
     )
     return RasterPair(scenes[0].select(wanted), scenes[1].select(wanted), options)
 

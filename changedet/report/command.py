@@ -11,7 +11,7 @@ from changedet.config import RunConfig
 # Where results go, and what was at hand already, is not part of what a run is.
 LEFT_OUT = frozenset({"overwrite", "report", "reuse", "reuse_from", "vector", "append"})
 # Options of several values are typed in three ways; a name is in no list where they follow the option together.
-_ONE_BY_ONE = {"scale", "offset", "valid_mask", "res"}
+_ONE_BY_ONE = {"nodata", "scale", "offset", "valid_mask", "res"}
 _WITH_COMMAS = {"dates"}
 # Only a pipeline file may say how.
 _FLAGS = {"coregister"}

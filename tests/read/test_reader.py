@@ -136,6 +136,30 @@ def test_nodata_declared_at_the_other_date_counts(tmp_path, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
+def test_each_file_has_its_own_nodata_value(tmp_path, place):
+    """What is nodata at one date is a value like others at the other."""
+    valid = _hole(GRID)
+    lake = np.zeros(GRID.shape, bool)
+    lake[2:9, 30:39] = True
+
+    def before(image: Array) -> Array:
+        return np.where(lake, 499, _digits(image, valid, "int16", -9999)).astype("int16")
+
+    for given in ({}, {"nodata": (-9999.0, 499.0)}):
+        tags = ({"nodata": -9999}, {"nodata": 499}) if not given else ({}, {})
+        image = before(_image(GRID))
+        write_raster(tmp_path / "before.tif", image, **tags[0])
+        grid = PLACES[place]
+        other = _digits(_image(grid), np.ones(grid.shape, bool), "int16", 0)
+        write_raster(tmp_path / "after.tif", other, crs=str(grid.crs), transform=grid.affine, **tags[1])
+        with open_pair(tmp_path / "before.tif", tmp_path / "after.tif", **given) as pair:
+            chip = pair.read(Window(0, 0, *GRID.shape))
+            assert [rule[0].value for rule in pair.nodata] == [-9999, 499]
+        assert np.array_equal(chip.valid, valid)
+        np.testing.assert_allclose(chip.before[:, lake], 0.0499, rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", ["mask", "alpha"])
 def test_bytes_under_a_mask_change_nothing(tmp_path, kind, place):
     def hide(image: Array, valid: Array, value: float) -> tuple[Array, dict[str, Any]]:

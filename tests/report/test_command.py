@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from changedet.cli.options import given
@@ -19,6 +20,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"co": {"COMPRESS": "ZSTD", "LEVEL": "9"}, "max_memory": "3GB", "connectivity": 4},
     {"model": "my models/a'b.safetensors", "bands": "red=3,nir=4", "nodata": -9999.0, "scale": 0.0001},
     {"scale": (0.1, 0.2), "offset": (-0.1,), "res": (10, 20), "valid_mask": ("scl:a b.tif", "none"), "aoi": "a.gpkg"},
+    {"nodata": (0, -32768.5)},
     {"like": "grid.tif", "normalize": "irmad", "resampling": "cubic", "device": "cpu"},
     {"model": "a", "ensemble": ("my b", "c"), "tta": True, "stac": True},
     {"any_resolution": True, "free_only": True, "readers": 2, "backend": "torch", "precision": "float32"},
@@ -54,6 +56,13 @@ def test_the_command_is_read_as_the_options_it_was_made_of(options: dict[str, An
     assert (parsed.pop("scenes"), parsed.pop("out")) == (("-a b.tif", "$(after).tif"), Path("there"))
     expected = config.model_copy(update={"threshold": 0.52, "model": config.model or "s2-urban"})
     assert check_options(given(parsed)) == expected
+
+
+def test_no_value_but_nan_is_kept_through_json() -> None:
+    record = _record(check_options({"nodata": (float("nan"), 7)}), "a.tif", "b.tif")
+    assert record["parameters"]["nodata"] == ["nan", 7.0]
+    assert "--nodata nan --nodata 7.0" in command_of(record)
+    assert np.array_equal(check_options({"nodata": record["parameters"]["nodata"]}).nodata, (np.nan, 7), equal_nan=True)
 
 
 def test_a_detector_without_labels_is_called_by_its_name_and_the_rule_that_was_asked_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def _pair(before: Scene, after: Scene) -> RasterPair:
         shapes = tuple(before.geobox.shape), tuple(after.geobox.shape)
         raise SceneError(f"{before.path} has {shapes[0]} px and {after.path} {shapes[1]}", expected="one size")
     # Black is a colour in pictures, and every pixel counts in what is published about them: nothing is nodata.
-    return RasterPair(before, after, PairOptions(nodata=float("nan")), geobox=before.geobox)
+    return RasterPair(before, after, PairOptions(nodata=(math.nan, math.nan)), geobox=before.geobox)
 
 
 def _digest(path: Path) -> str:
