@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -49,12 +49,16 @@ class Island:
         return outline
 
 
-def islands_of(windows: Sequence[Window]) -> list[Island]:
+def islands_of(windows: NDArray[np.integer[Any]]) -> list[Island]:
     """Return windows as islands whose rectangles neither overlap nor touch, in scan order of their first corners.
 
     Ground between far-apart windows belongs to none, so nobody reads it.
+
+    Args:
+        windows: row, column, height and width (N, 4) of each (px).
     """
-    corners = np.array([(w.row, w.col, w.stop_row, w.stop_col) for w in windows], np.int64).reshape(-1, 4)
+    first, size = windows[:, :2].astype(np.int64), windows[:, 2:]
+    corners = np.concatenate([first, first + size], axis=1)
     # Touching windows first, then the rectangles around them, which may reach into each other, until none does.
     owner, bounds = np.arange(len(corners)), corners
     while True:

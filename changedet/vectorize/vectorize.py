@@ -96,6 +96,20 @@ class Findings:
         """Count some more rows of `changes`."""
         self.polygons += len(changes)
         self.changed_m2 += float(changes["area_m2"].sum())
+        self._keep_largest(changes)
+
+    def add_mask(self, other: Findings) -> None:
+        """Count what the polygons of another mask come to."""
+        self.polygons += other.polygons
+        self.changed_m2 += other.changed_m2
+        self.comparable_m2 += other.comparable_m2
+        self.unknown_m2 += other.unknown_m2
+        self._keep_largest(other.largest)
+        for step, sums in other.steps.items():
+            own = self.steps.setdefault(step, dict.fromkeys(sums, 0.0))
+            self.steps[step] = {name: own[name] + area for name, area in sums.items()}
+
+    def _keep_largest(self, changes: gpd.GeoDataFrame) -> None:
         top = changes.nlargest(_LARGEST, "area_m2")
         self.largest = pd.concat([self.largest, top]).nlargest(_LARGEST, "area_m2") if len(self.largest) else top
 

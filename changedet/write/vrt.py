@@ -80,7 +80,8 @@ def _lines(layout: RasterLayout, tiles: Sequence[TileFile]) -> Iterator[str]:
     height, width = layout.geobox.shape
     yield f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">'
     if layout.geobox.crs is not None:
-        yield f"<SRS>{escape(layout.geobox.crs.to_wkt())}</SRS>"
+        # As it was said, not as WKT 2, which names fewer authorities and so reads back as another text.
+        yield f"<SRS>{escape(str(layout.geobox.crs))}</SRS>"
     yield f"<GeoTransform>{', '.join(map(repr, layout.geobox.affine.to_gdal()))}</GeoTransform>"
     yield from _metadata(layout.tags)
     for band in range(1, layout.count + 1):

@@ -32,6 +32,10 @@ def covered(windows):
     return where
 
 
+def corners(windows):
+    return np.array([(w.row, w.col, w.height, w.width) for w in windows], np.int32).reshape(-1, 4)
+
+
 def told(found):
     columns = (found.values, found.at_edge, found.count, found.total)
     return sorted(
@@ -50,7 +54,7 @@ def gathered(path, islands, **options):
 
 @given(windows=WINDOWS)
 def test_islands_hold_every_window_once_and_are_apart(windows):
-    islands = islands_of(windows)
+    islands = islands_of(corners(windows))
 
     assert sum(len(island.windows) for island in islands) == len(windows)
     for island in islands:
@@ -69,7 +73,7 @@ def test_regions_are_those_of_the_mask_that_is_unknown_elsewhere(make_raster, ma
     asked = covered(windows)
     hidden = np.where(asked, mask, 255).astype(np.uint8)
 
-    found = gathered(make_raster(mask), islands_of(windows), strip_px=rows * SIDE)
+    found = gathered(make_raster(mask), islands_of(corners(windows)), strip_px=rows * SIDE)
 
     of_all = gathered(make_raster(hidden), [Island.whole(SIDE, SIDE)])
     changed = of_all.where(of_all.values != 255)
@@ -83,7 +87,7 @@ def test_regions_are_those_of_the_mask_that_is_unknown_elsewhere(make_raster, ma
 def test_footprint_and_unknown_are_what_was_asked_for(make_raster, mask, windows):
     sink = Tables()
 
-    vectorize(make_raster(mask), sink=sink, labels=Labels(), islands=islands_of(windows))
+    vectorize(make_raster(mask), sink=sink, labels=Labels(), islands=islands_of(corners(windows)))
 
     asked = covered(windows)
     for layer, where in (("unknown", asked & (mask == 255)), ("footprint", asked & (mask != 255))):
@@ -104,6 +108,6 @@ def test_ground_between_far_apart_windows_is_not_read(make_raster):
                 read.append((window.row_off, window.col_off, window.height, window.width))
                 return dataset.read(band, window=window)
 
-        for island in islands_of(windows):
+        for island in islands_of(corners(windows)):
             list(connected_regions(Told(), island=island, connectivity=8, nodata=255))
     assert read == [(0, 0, 3, 3), (12, 12, 4, 4)]

@@ -1,0 +1,130 @@
+"""From the tiles of a batch to one result: mosaics over their rasters, and polygons that no tile's edge cuts.
+
+The polygons are those of the whole grid, by the sweep that `changedet run` does, over the mosaics. It holds one strip
+and what crosses it, so memory does not grow with the batch, and as rows and columns count from the first pixel of the
+grid, a polygon has the same id and the same corners whatever the tiles were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import rasterio
+from odc.geo.geobox import GeoBox
+
+from changedet.batch.manifest import Tile
+from changedet.batch.outcome import Outcomes, tile_folder
+from changedet.config import PolygonConfig
+from changedet.vectorize import Findings, Imagery, Labels, LayerSink, vectorize
+from changedet.vectorize.islands import islands_of
+from changedet.write.raster import RasterLayout
+from changedet.write.vrt import TileFile, add_overviews, write_vrt
+
+MASK, PROBABILITY = "mask.tif", "probability.tif"
+_CLASSES: Final = frozenset({MASK})
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A mosaic of a batch whose tiles are computed.
+
+    Attributes:
+        name: of the mosaic.
+        labels: what its polygons say of their run.
+        imagery: its scenes; None where directions cannot be told.
+    """
+
+    name: str
+    labels: Labels
+    imagery: Imagery | None
+
+
+def write_mosaics(out: Path, work: Path, outcomes: Outcomes, layouts: Mapping[str, RasterLayout]) -> list[str]:
+    """Write a virtual raster over each kind of raster that tiles have, and overviews of the whole.
+
+    Args:
+        out: output folder of the batch, where the tiles lie.
+        work: a folder in it; what is made there is to be moved to `out`.
+        outcomes: the tiles.
+        layouts: name of a tile's raster → what the whole is.
+
+    Returns:
+        The names of the files in `work`.
+    """
+    made = []
+    tiles, layouts = list(outcomes.with_files()), _with_stored_crs(layouts, out, outcomes)
+    for name, layout in layouts.items():
+        mosaic = work / f"{Path(name).stem}.vrt"
+        # Overviews are computed where the tiles are seen: by their absolute paths, while the mosaic is in `work`.
+        write_vrt(mosaic, layout, _files(out.absolute(), tiles, name))
+        overviews = add_overviews(mosaic, resampling="nearest" if name in _CLASSES else "average")
+        write_vrt(mosaic, layout, _files(Path(), tiles, name))
+        made += [path.name for path in (mosaic, overviews) if path is not None]
+    return made
+
+
+def join_polygons(
+    out: Path,
+    work: Path,
+    outcomes: Outcomes,
+    parts: Iterable[Part],
+    layouts: Mapping[str, RasterLayout],
+    *,
+    sink: LayerSink,
+    config: PolygonConfig,
+) -> Findings:
+    """Trace the polygons of every mosaic over the edges of its tiles; those of two mosaics never join.
+
+    What the layers `footprint` and `unknown` tell of are the tiles: ground between them was not asked for.
+
+    Args:
+        out: output folder of the batch, where the tiles lie.
+        work: folder for temporary files.
+        outcomes: the tiles.
+        parts: the mosaics, each once.
+        layouts: of `MASK` and `PROBABILITY`, see `write_mosaics`.
+        sink: where the rows go.
+        config: which polygons, and their shape.
+
+    Returns:
+        What all of them come to.
+    """
+    layouts = _with_stored_crs(layouts, out, outcomes)
+    findings: Findings | None = None
+    for part in parts:
+        mask, probability = work / "one-mask.vrt", work / "one-probability.vrt"
+        for path, name in ((mask, MASK), (probability, PROBABILITY)):
+            write_vrt(path, layouts[name], _files(out.absolute(), outcomes.with_files(part.name), name))
+        islands = islands_of(outcomes.windows(part.name))
+        labels, imagery = part.labels, part.imagery
+        more = vectorize(mask, probability, sink=sink, config=config, labels=labels, imagery=imagery, islands=islands)
+        if findings is None:
+            findings = more
+        else:
+            findings.add_mask(more)
+    if findings is None:
+        raise ValueError("a batch without mosaics")
+    return findings
+
+
+def _with_stored_crs(layouts: Mapping[str, RasterLayout], out: Path, outcomes: Outcomes) -> dict[str, RasterLayout]:
+    """Return layouts whose CRS is in the words of the tiles: a GeoTIFF does not give back the text that it took.
+
+    The ids of polygons are hashes of that text, among others, and a mosaic must give those of a single file.
+    """
+    first = next(outcomes.with_files(), None)
+    if first is None:
+        return dict(layouts)
+    with rasterio.open(tile_folder(out, first.id) / MASK) as mask:
+        crs = mask.crs
+    return {
+        name: replace(layout, geobox=GeoBox(layout.geobox.shape, layout.geobox.affine, crs))
+        for name, layout in layouts.items()
+    }
+
+
+def _files(out: Path, tiles: Iterable[Tile], name: str) -> list[TileFile]:
+    return [TileFile((tile_folder(out, tile.id) / name).as_posix(), tile.window) for tile in tiles]
