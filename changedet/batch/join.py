@@ -1,8 +1,8 @@
 """From the tiles of a batch to one result: mosaics over their rasters, and polygons that no tile's edge cuts.
 
-The polygons are those of the whole grid, by the sweep that `changedet run` does, over the mosaics. It holds one strip
-and what crosses it, so memory does not grow with the batch, and as rows and columns count from the first pixel of the
-grid, a polygon has the same id and the same corners whatever the tiles were.
+The polygons are those of a run over each whole pair of mosaics, by the sweep that `changedet run` does. It holds one
+strip and what crosses it, so memory does not grow with the batch, and as rows and columns count from the first pixel of
+the mosaic, a polygon has the same id and the same corners whatever the tiles were.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
 
@@ -95,12 +96,20 @@ def join_polygons(
     layouts = _with_stored_crs(layouts, out, outcomes)
     findings: Findings | None = None
     for part in parts:
+        whole = outcomes.manifest.mosaic(part.name).window
         mask, probability = work / "one-mask.vrt", work / "one-probability.vrt"
         for path, name in ((mask, MASK), (probability, PROBABILITY)):
-            write_vrt(path, layouts[name], _files(out.absolute(), outcomes.with_files(part.name), name))
-        islands = islands_of(outcomes.windows(part.name))
+            grid = layouts[name].geobox[whole.slices]
+            files = [
+                TileFile(file.href, file.window.relative_to(whole))
+                for file in _files(out.absolute(), outcomes.with_files(part.name), name)
+            ]
+            write_vrt(path, replace(layouts[name], geobox=grid), files)
+        asked = outcomes.windows(part.name) - np.array([whole.row, whole.col, 0, 0], np.int32)
         labels, imagery = part.labels, part.imagery
-        more = vectorize(mask, probability, sink=sink, config=config, labels=labels, imagery=imagery, islands=islands)
+        more = vectorize(
+            mask, probability, sink=sink, config=config, labels=labels, imagery=imagery, islands=islands_of(asked)
+        )
         if findings is None:
             findings = more
         else:

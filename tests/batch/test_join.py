@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
 
 from changedet.batch.join import Part, join_polygons, write_mosaics
+from changedet.batch.manifest import Mosaic
 from changedet.batch.outcome import Outcomes
 from changedet.config import PolygonConfig, RunConfig
 from changedet.detect.imagery import imagery_of
@@ -45,6 +46,10 @@ def joined(out: Path, outcomes: Outcomes, parts: list[Part], **options: Any) -> 
         out, work, outcomes, parts, layouts_of(outcomes.manifest.geobox), sink=sink, config=PolygonConfig(**options)
     )
     return sink, findings
+
+
+def vars_of(labels: Labels) -> dict[str, Any]:
+    return {name: getattr(labels, name) for name in ("date_before", "date_after", "model", "threshold")}
 
 
 def rows(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -90,8 +95,7 @@ def test_any_grid_of_tiles_joins_to_the_polygons_of_the_whole(
         one = outcomes_of(manifest_of(GRID, [Window(0, 0, 24, 24)], ids=["whole"]))
         write_tiles(out, one, wholes)
         whole = out / "tiles" / "whole"
-        labels = {name: getattr(LABELS, name) for name in ("date_before", "date_after", "model", "threshold")}
-        expected = tables(whole / "mask.tif", whole / "probability.tif", connectivity=connectivity, **labels)
+        expected = tables(whole / "mask.tif", whole / "probability.tif", connectivity=connectivity, **vars_of(LABELS))
         for layer in ("changes", "unknown", "footprint"):
             assert_same(found.joined(layer), getattr(expected, layer))
         assert findings.polygons == expected.findings.polygons
@@ -170,7 +174,8 @@ def test_ground_between_tiles_is_neither_comparable_nor_unknown(tmp_path: Path) 
 
 def test_polygons_of_two_mosaics_do_not_join(tmp_path: Path) -> None:
     mask = np.ones(GRID.shape, np.uint8)
-    mosaics = [Mosaic(name, f"/data/{name}1.tif", f"/data/{name}2.tif") for name in "ab"]
+    halves = {"a": Window(0, 0, 12, 24), "b": Window(12, 0, 12, 24)}
+    mosaics = [Mosaic(name, f"{name}1.tif", f"{name}2.tif", window) for name, window in halves.items()]
     manifest = manifest_of(GRID, blocks(24, 24, 12), mosaics, names=["a", "a", "b", "b"])
     outcomes = outcomes_of(manifest)
     write_tiles(tmp_path, outcomes, {"mask.tif": mask, "probability.tif": mask * 200})
@@ -181,6 +186,12 @@ def test_polygons_of_two_mosaics_do_not_join(tmp_path: Path) -> None:
     changes = found.joined("changes").sort_values("date_before")
     assert changes.date_before.tolist() == ["2018-03-28", "2020-04-02"]
     assert changes.geometry.area.tolist() == [28800, 28800]
+    for name, window in halves.items():
+        alone = outcomes_of(manifest_of(GRID[window.slices], [Window(0, 0, 12, 24)], ids=[f"alone-{name}"]))
+        write_tiles(tmp_path, alone, {"mask.tif": mask[:12], "probability.tif": mask[:12] * 200})
+        labels = LABELS if name == "a" else other
+        (expected,) = tables(tmp_path / "tiles" / f"alone-{name}" / "mask.tif", **vars_of(labels)).changes.id
+        assert expected == changes.id.iloc["ab".index(name)]
     assert (findings.polygons, len(findings.largest)) == (2, 2)
     assert findings.changed_m2 == pytest.approx(findings.comparable_m2)
     assert findings.steps["min_hole"] == {"gained_m2": 0, "lost_m2": 0}
