@@ -51,6 +51,14 @@ class Window:
         width = min(self.stop_col, other.stop_col) - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
+    def strips(self, pixels: int) -> list[Window]:
+        """Return the window in strips of whole rows, of at most `pixels` px each unless one row has more."""
+        rows = max(1, pixels // self.width)
+        return [
+            Window(row, self.col, min(rows, self.stop_row - row), self.width)
+            for row in range(self.row, self.stop_row, rows)
+        ]
+
     def relative_to(self, origin: Window) -> Window:
         """Return the same pixels, counted from the first pixel of `origin`."""
         return Window(self.row - origin.row, self.col - origin.col, self.height, self.width)

@@ -70,6 +70,9 @@ class OpenFile:
         level = {} if band.overview is None else {"overview_level": band.overview}
         with settings_for(band.path), quietly_without_georeference():
             self._dataset = stack.enter_context(rasterio.open(band.path, **level))
+        self._has_mask = any(MaskFlags.per_dataset in flags for flags in self._dataset.mask_flag_enums)
+        self._alpha = alpha_bands(self._dataset)
+        self._hides = self._has_mask or bool(self._alpha)
         if self.placement.how == "warped":
             self._warped = stack.enter_context(
                 _warp(self._dataset, band, source, self.placement, self._nodata, Resampling[resampling])
@@ -122,17 +125,19 @@ class OpenFile:
         raw = self._dataset.read(self._indexes, window=rasterio_window(window))
         values: Floats = raw.astype(np.float32)
         if self._nodata is not None:
-            values[raw == self._nodata] = np.nan
-        values[~np.isfinite(values)] = np.nan
-        values[:, self._hidden(window)] = np.nan
+            np.copyto(values, np.float32(np.nan), where=raw == self._nodata)
+        if not np.issubdtype(raw.dtype, np.integer):
+            np.copyto(values, np.float32(np.nan), where=~np.isfinite(values))
+        if self._hides:
+            np.copyto(values, np.float32(np.nan), where=self._hidden(window))
         return values
 
     def _hidden(self, window: Window) -> Bools:
         """Return where a mask or an alpha band of the file hides its pixels, bool (height, width), True = hidden."""
         hidden = np.zeros((window.height, window.width), dtype=np.bool_)
-        if any(MaskFlags.per_dataset in flags for flags in self._dataset.mask_flag_enums):
+        if self._has_mask:
             hidden |= self._dataset.dataset_mask(window=rasterio_window(window)) == 0
-        for index in alpha_bands(self._dataset):
+        for index in self._alpha:
             hidden |= self._dataset.read(index, window=rasterio_window(window)) == 0
         return hidden
 

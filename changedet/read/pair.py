@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Protocol, Self
@@ -22,6 +23,9 @@ from changedet.read.radiometry import Curves
 from changedet.read.reader import Nodata, Scaling, SceneReader
 from changedet.read.scene import Band, Scene
 from changedet.read.target import GridOptions, target_grid
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ class RasterPair:
             nodata_of(after, before, options.nodata[1]),
         )
         self.readers = (self._reader(0, NONE), self._reader(1, correction.displacement))
+        self._beside = ThreadPoolExecutor(1, "changedet-after")
 
     def _reader(self, which: int, displacement: Displacement) -> SceneReader:
         scene = (self.before, self.after)[which]
@@ -191,13 +196,24 @@ class RasterPair:
         Raises:
             SceneError: a file is damaged or truncated there.
         """
-        (before, valid_before), (after, valid_after) = (reader.read(window) for reader in self.readers)
+        (before, valid_before), (after, valid_after) = self._read_dates(window)
         valid = valid_before & valid_after
-        valid &= self.covers(window)
+        if self.options.grid.area is not None:
+            valid &= self.covers(window)
         before, after = along(self.correction.before, before), along(self.correction.after, after)
-        before[:, ~valid] = NEUTRAL_REFLECTANCE
-        after[:, ~valid] = NEUTRAL_REFLECTANCE
+        if not valid.all():
+            for image in (before, after):
+                np.copyto(image, np.float32(NEUTRAL_REFLECTANCE), where=~valid)
         return Chip(before, after, valid, window)
+
+    def _read_dates(self, window: Window) -> tuple[tuple[Floats, Bools], tuple[Floats, Bools]]:
+        """Read both dates side by side, as each has its own files, decoding and arithmetic."""
+        later = self._beside.submit(self.readers[1].read, window)
+        try:
+            earlier = self.readers[0].read(window)
+        finally:
+            wait([later])  # a file serves one thread at a time
+        return earlier, later.result()
 
     def __enter__(self) -> Self:
         return self
@@ -205,6 +221,7 @@ class RasterPair:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._beside.shutdown()
         for reader in self.readers:
             reader.__exit__(kind, error, trace)
 

@@ -32,6 +32,8 @@ from changedet.read.scene import Band, Scene
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+_STRIP_PX = 2**17
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
@@ -128,30 +130,39 @@ class SceneReader:
         Raises:
             SceneError: a file is damaged or truncated there.
         """
-        stored = np.full((len(self.scene.bands), window.height, window.width), np.nan, dtype=np.float32)
+        reflectance = np.empty((len(self.scene.bands), window.height, window.width), dtype=np.float32)
+        valid = np.empty((window.height, window.width), dtype=np.bool_)
+        # Strips that stay in the processor's cache take a third of the time, and no memory beside the result.
+        for strip in window.strips(_STRIP_PX):
+            rows, cols = strip.relative_to(window).slices
+            self._read_strip(strip, reflectance[:, rows, cols], valid[rows, cols])
+        return reflectance, valid
+
+    def _read_strip(self, window: Window, stored: Floats, valid: Bools) -> None:
+        """Read a window into arrays of its size."""
+        stored.fill(np.nan)
         height, width = self.target.shape
         inside = window.intersect(Window(0, 0, height, width))
         if inside is None:
-            return stored, np.zeros((window.height, window.width), dtype=np.bool_)
+            valid.fill(False)
+            return
         rows, cols = inside.relative_to(window).slices
         for file in self._files:
             stored[file.channels, rows, cols] = file.read(inside)
-        valid = self._validity(stored)
+        self._validity(stored, valid)
         if self._mask is not None and self.quality is not None:
             valid[rows, cols] &= self.quality.valid(self._mask.read(inside)[0])
-        return stored * self._scale + self._offset, valid
+        stored *= self._scale
+        stored += self._offset
 
-    def _validity(self, stored: Floats) -> Bools:
-        """Return valid (height, width); with zero-in-all-bands nodata, put the honest zeros back into `stored`."""
-        missing = ~np.isfinite(stored)
-        absent: Bools = np.any(missing[self._strict], axis=0)
+    def _validity(self, stored: Floats, valid: Bools) -> None:
+        """Set valid (height, width); with zero-in-all-bands nodata, put the honest zeros back into `stored`."""
+        known = np.isfinite(stored)
+        np.all(known[self._strict], axis=0, out=valid)
         for grid in self._grids():
-            absent |= np.all(missing[grid], axis=0)
-        if self._lenient:
-            zeros = stored[self._lenient]
-            zeros[missing[self._lenient]] = 0.0
-            stored[self._lenient] = zeros
-        return ~absent
+            valid &= np.any(known[grid], axis=0)
+        for channel in self._lenient:
+            np.copyto(stored[channel], np.float32(0), where=~known[channel])
 
     def _grids(self) -> Iterable[list[int]]:
         """Lenient channels by pixel size: a 60 m band is not missing where only its 10 m neighbours are."""

@@ -38,7 +38,7 @@ class Hungry:
 
 
 DETECTOR = Hungry()
-PER_PX = DETECTOR.bytes_per_px + 4 * (8 + 6 + 24)  # bytes a band: in the network, decoded, being read
+PER_PX = DETECTOR.bytes_per_px + 4 * (8 + 6 + 12)  # bytes a band: in the network, decoded, being read
 
 
 def _plan(**changes: Any) -> ChipPlan:
@@ -55,7 +55,7 @@ def test_a_chip_takes_no_more_than_its_share_and_all_of_it(max_memory: int) -> N
 def test_every_further_thread_that_reads_takes_a_chip_of_memory() -> None:
     sides = [_plan(readers=readers, max_memory=4 * 10**9).chip_height for readers in (1, 2, 4)]
     assert sides == sorted(sides, reverse=True)
-    assert [_plan(readers=4, max_memory=4 * 10**9 + 3 * 4 * 24 * sides[0] ** 2).chip_height] == [sides[0]]
+    assert [_plan(readers=4, max_memory=4 * 10**9 + 3 * 4 * 12 * sides[0] ** 2).chip_height] == [sides[0]]
 
 
 def test_the_block_cache_holds_what_lies_under_a_chip() -> None:

@@ -62,3 +62,13 @@ def test_blocks_partition_a_raster(height, width, size):
         assert max(block.height, block.width) <= size
         count[block.slices] += 1
     assert (count == 1).all()
+
+
+@given(st.integers(-50, 50), st.integers(1, 90), st.integers(1, 90), st.integers(1, 5000))
+def test_strips_are_whole_rows_in_order_that_partition_a_window(row, height, width, pixels):
+    strips = Window(row, 3, height, width).strips(pixels)
+
+    assert [strip.row for strip in strips] == [row, *[strip.stop_row for strip in strips[:-1]]]
+    assert strips[-1].stop_row == row + height
+    assert {(strip.col, strip.width) for strip in strips} == {(3, width)}
+    assert all(strip.height == 1 or strip.height * width <= pixels for strip in strips)
