@@ -118,7 +118,7 @@ def _told_of_mosaic(mosaic: Mosaic, folder: Path) -> tuple[str | int | None, ...
 def _told_of_grid(manifest: Manifest, folder: Path) -> tuple[str | int | None, ...]:
     (height, width), lattice, aoi = manifest.geobox.shape, manifest.lattice, manifest.aoi
     transform = " ".join(repr(float(value)) for value in manifest.geobox.affine[:6])
-    along = f"{lattice.chip} {lattice.halo} {lattice.stride}" if lattice else None
+    along = f"{lattice.chip} {lattice.halo} {lattice.stride} {lattice.fixed:d}" if lattice else None
     return manifest.crs_text, transform, int(height), int(width), along, aoi and relative(aoi, folder)
 
 
@@ -162,8 +162,14 @@ def _as_typed(table: Any) -> Any:
 def _grid_of(table: Any, folder: Path) -> tuple[GeoBox, Lattice | None, str | None]:
     crs, transform, height, width, lattice, aoi = (_same(table, name) for name in _OF_GRID)
     affine = Affine(*map(float, transform.split()))
-    along = Lattice(*map(int, lattice.split())) if lattice else None
-    return GeoBox((height, width), affine, crs), along, aoi and absolute(aoi, folder)
+    return GeoBox((height, width), affine, crs), _lattice_of(lattice), aoi and absolute(aoi, folder)
+
+
+def _lattice_of(text: str | None) -> Lattice | None:
+    if not text:
+        return None
+    chip, halo, stride, fixed = map(int, text.split())
+    return Lattice(chip, halo, stride, bool(fixed))
 
 
 def _same(table: Any, name: str) -> Any:

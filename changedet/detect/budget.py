@@ -96,7 +96,7 @@ def lattice_within(detector: ChangeDetector, *, halo: int, max_memory: int, long
             f"--max-memory of {max_memory / 1e9:.2g} GB is too little for a chip with a halo of {halo} px",
             expected=f"at least {needed / 1e9:.2f} GB",
         )
-    return Lattice(chip, halo, stride)
+    return Lattice(chip, halo, stride, fixed=detector.chip_px is not None)
 
 
 def cache_bytes(plan: ChipPlan, bands: int) -> int:

@@ -2,8 +2,9 @@
 
 One axis is solved and applied twice. With chip size k, halo h and an axis of n pixels padded up to the network's
 stride, chips start at ``min(i * (k - 2h), n - k)`` and a core ends h before its chip does, except the last, which
-ends with the axis. So the cores partition the axis, every chip has one shape, and every core pixel lies at least h from
-its chip's edge unless that edge is the raster's own.
+ends with the axis. Unless k belongs to the network, it is first made as small as the number of chips allows. So the
+cores partition the axis, every chip has one shape, and every core pixel lies at least h from its chip's edge unless
+that edge is the raster's own.
 """
 
 from __future__ import annotations
@@ -92,26 +93,29 @@ class Lattice:
     chip: int
     halo: int
     stride: int
+    fixed: bool = False
 
     def over(self, height: int, width: int) -> ChipPlan:
         """Return the chips of a raster; see `plan_chips`."""
-        return plan_chips(height, width, chip=self.chip, halo=self.halo, stride=self.stride)
+        return plan_chips(height, width, chip=self.chip, halo=self.halo, stride=self.stride, fixed=self.fixed)
 
     def edges(self, length: int) -> list[int]:
         """Return where cores begin along an axis of `length` px, and its end."""
-        spans = _split_axis(length, chip=self.chip, halo=self.halo, stride=self.stride)
+        spans = _split_axis(length, chip=self.chip, halo=self.halo, stride=self.stride, fixed=self.fixed)
         return [*(span.core_start for span in spans), length]
 
 
-def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int) -> ChipPlan:
+def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int, fixed: bool = False) -> ChipPlan:
     """Plan the chips of a raster of `height` x `width` px.
 
     Args:
         height: rows of the raster.
         width: columns of the raster.
-        chip: side of a chip, a multiple of `stride`; smaller only where the padded raster is.
+        chip: longest side of a chip, a multiple of `stride`.
         halo: pixels read around a core and discarded, a multiple of `stride`.
         stride: the network's stride; every chip starts and ends at a multiple of it.
+        fixed: chips are of just that size, smaller only where the padded raster is. Otherwise they are as small as
+            their number allows, so that little is read twice.
 
     Raises:
         ConfigError: a size is not positive, not a multiple of the stride, or leaves no core.
@@ -122,8 +126,7 @@ def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int) ->
         )
     if chip % stride or halo % stride:
         raise ConfigError(f"chip {chip} px and halo {halo} px", expected=f"multiples of the stride, {stride} px")
-    rows = _split_axis(height, chip=chip, halo=halo, stride=stride)
-    cols = _split_axis(width, chip=chip, halo=halo, stride=stride)
+    rows, cols = (_split_axis(length, chip=chip, halo=halo, stride=stride, fixed=fixed) for length in (height, width))
     chips = tuple(
         ChipWindow(
             read=Window(row.start, col.start, row.size, col.size),
@@ -135,16 +138,19 @@ def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int) ->
     return ChipPlan(height, width, rows[0].size, cols[0].size, halo, stride, chips)
 
 
-def _split_axis(length: int, *, chip: int, halo: int, stride: int) -> list[_Span]:
+def _split_axis(length: int, *, chip: int, halo: int, stride: int, fixed: bool) -> list[_Span]:
     padded = -(-length // stride) * stride
     size = min(chip, padded)
-    step = size - 2 * halo
-    if size < padded and step < 1:
+    if size < padded and size <= 2 * halo:
         raise ConfigError(
             f"a chip of {size} px with a halo of {halo} px on each side",
             expected=f"a chip of more than {2 * halo} px",
             remedy="a larger --max-memory, or a smaller --halo",
         )
+    if size < padded and not fixed:
+        chips = -(-(padded - 2 * halo) // (size - 2 * halo))
+        size = -(-(padded - 2 * halo) // (chips * stride)) * stride + 2 * halo
+    step = size - 2 * halo
     spans: list[_Span] = []
     core_start = 0
     while core_start < length:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from changedet.detect.budget import CACHE_BYTES, cache_bytes, cache_bytes_of_polygons, plan_within
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, cache_bytes_of_polygons, lattice_within, plan_within
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
 from tests.data import write_raster
@@ -47,7 +47,9 @@ def _plan(**changes: Any) -> ChipPlan:
 
 @given(max_memory=st.integers(min_value=1_050_000_000, max_value=64 * 10**9))
 def test_a_chip_takes_no_more_than_its_share_and_all_of_it(max_memory: int) -> None:
-    side = _plan(max_memory=max_memory).chip_height
+    side = lattice_within(DETECTOR, halo=64, max_memory=max_memory, longest=5000).chip
+    plan = _plan(max_memory=max_memory)
+    assert max(plan.chip_height, plan.chip_width) <= side
     assert DETECTOR.base_bytes + PER_PX * side**2 <= max_memory
     assert side == 2048 or DETECTOR.base_bytes + PER_PX * (side + DETECTOR.stride) ** 2 > max_memory
 

@@ -16,7 +16,7 @@ def plans(draw) -> ChipPlan:
     halo = draw(st.integers(0, 4)) * stride
     chip = 2 * halo + draw(st.integers(1, 8)) * stride
     height, width = (draw(st.integers(1, 16 * stride)) for _ in range(2))
-    return plan_chips(height, width, chip=chip, halo=halo, stride=stride)
+    return plan_chips(height, width, chip=chip, halo=halo, stride=stride, fixed=draw(st.booleans()))
 
 
 def _padded(length: int, stride: int) -> int:
@@ -91,7 +91,7 @@ def test_small_raster_is_one_chip_padded_to_the_stride():
 
 def test_redundancy_counts_what_is_read_beyond_the_raster():
     # Two chips of 96 for an axis of 128, one for the other of 96.
-    plan = plan_chips(128, 96, chip=96, halo=16, stride=16)
+    plan = plan_chips(128, 96, chip=96, halo=16, stride=16, fixed=True)
     assert plan.redundancy == pytest.approx(2 * 96 * 96 / (128 * 96) - 1)
 
 
@@ -101,6 +101,22 @@ def test_lattice_says_how_to_make_the_same_plan():
     again = plan_chips(told["height"], told["width"], chip=128, halo=told["halo"], stride=told["stride"])
     assert again == plan
     assert told["chips"] == len(plan.chips)
+
+
+@given(plans(), st.integers(1, 8))
+def test_chips_are_as_small_as_their_number_allows(plan, spare):
+    chip = 2 * plan.halo + spare * plan.stride
+
+    def planned(longest, **fixed):
+        return plan_chips(plan.height, plan.width, chip=longest, halo=plan.halo, stride=plan.stride, **fixed)
+
+    even, of_one_size = planned(chip), planned(chip, fixed=True)
+    assert len(even.chips) == len(of_one_size.chips)
+    assert even.redundancy <= of_one_size.redundancy
+    longest = max(even.chip_height, even.chip_width)
+    assert planned(longest) == even
+    if longest > 2 * plan.halo + plan.stride:
+        assert len(planned(longest - plan.stride).chips) > len(even.chips) or longest == plan.stride
 
 
 @pytest.mark.parametrize(
