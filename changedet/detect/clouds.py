@@ -88,15 +88,17 @@ def _predictor() -> Predict:
         from omnicloudmask import predict_from_array
     except ImportError as error:
         raise ConfigError(
-            "OmniCloudMask is not installed", remedy="pip install 'changedet[clouds]', or a mask by other means"
+            f"OmniCloudMask is not installed ({error})",
+            remedy="pip install 'changedet[clouds]', or a mask by other means",
         ) from error
 
     def predict(image: NDArray[np.float32]) -> NDArray[Any]:
         try:
             answer: NDArray[Any] = predict_from_array(image)
-        except OSError as error:  # what the libraries that fetch weights raise without a network
+        except Exception as error:  # without a network whatever the libraries that fetch weights raise
             raise ModelError(
-                f"OmniCloudMask's weights cannot be loaded ({error})", remedy="run it once where it can fetch them"
+                f"OmniCloudMask failed, or its weights cannot be loaded ({error})",
+                remedy="run it once where it can fetch them",
             ) from error
         return answer
 

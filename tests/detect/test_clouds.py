@@ -1,12 +1,14 @@
 """The step that yields a cloud mask, with OmniCloudMask's place taken by a rule: bright is cloud."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 
 from changedet.detect.clouds import mask_clouds
 from changedet.errors import ConfigError, ModelError, PairError
@@ -56,7 +58,7 @@ def test_without_the_library_or_its_weights_or_the_bands_it_is_refused(
     tmp_path: Path, fake: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(image: object) -> None:
-        raise ConnectionError("no network")
+        raise ValueError("no network")  # as huggingface_hub 2.4 does
 
     bare = write_raster(tmp_path / "bare.tif", texture(9, 9), names=["red"])
     with pytest.raises(PairError, match="missing: B03"):
@@ -68,3 +70,24 @@ def test_without_the_library_or_its_weights_or_the_bands_it_is_refused(
     with pytest.raises(ConfigError, match="not installed"):
         mask_clouds(_scene(tmp_path), tmp_path / "clear.tif")
     assert not (tmp_path / "clear.tif").exists()
+
+
+def test_the_library_itself_is_called_as_it_wants_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OmniCloudMask as it is installed, with a rule in place of its weights, which have to be fetched."""
+    library = pytest.importorskip("omnicloudmask", reason="the extra changedet[clouds] is not installed")
+
+    class Bright(torch.nn.Module):
+        """Calls cloud (1) what is far brighter than the patch's mean, which the library makes 0; else clear (0)."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            cloud = images[:, :1] - 1
+            return torch.cat([-cloud, cloud, *[torch.full_like(cloud, -9)] * 2], dim=1)
+
+    monkeypatch.setattr(library, "predict_from_array", partial(library.predict_from_array, custom_models=Bright()))
+    share = mask_clouds(_scene(tmp_path), tmp_path / "clear.tif")
+    with rasterio.open(tmp_path / "clear.tif") as dataset:
+        clear = dataset.read(1) == 1
+    expected = ~CLOUD
+    expected[:5] = False
+    assert np.array_equal(clear, expected)
+    assert share == pytest.approx(expected.mean())
