@@ -24,7 +24,7 @@ _SYMMETRIES = tuple((quarter, mirrored) for mirrored in (False, True) for quarte
 _KEPT_BYTES = 12
 
 
-def open_detectors(model: str, scenes: tuple[Scene, Scene], config: RunConfig) -> NetworkDetector:
+def open_detectors(model: str, scenes: Sequence[Scene], config: RunConfig) -> NetworkDetector:
     """Open a model, or as one detector the ensemble that the options ask for.
 
     Raises:

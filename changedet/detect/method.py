@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from changedet.detect.sample import sample_pair
 from changedet.detect.stitch import Progress
 from changedet.detect.threshold import Threshold, threshold_of_model, threshold_of_statistic
 from changedet.errors import ConfigError
-from changedet.read.pair import RasterPair, common_bands
+from changedet.read.pair import BiTemporalPair, RasterPair, common_bands
 from changedet.read.scene import Scene
 
 
@@ -38,7 +39,9 @@ class Method(Protocol):
         """
         ...
 
-    def fit(self, pair: RasterPair, preparation: Preparation, progress: Progress) -> tuple[ChangeDetector, Preparation]:
+    def fit(
+        self, pair: BiTemporalPair, preparation: Preparation, progress: Progress
+    ) -> tuple[ChangeDetector, Preparation]:
         """Return the detector, and the preparation with what it learned of the pair."""
         ...
 
@@ -74,7 +77,9 @@ class NetworkMethod:
         told = check_resolution(pair, self._card, config), told_missing(self._card, self.bands)
         return [note for note in told if note]
 
-    def fit(self, pair: RasterPair, preparation: Preparation, progress: Progress) -> tuple[ChangeDetector, Preparation]:
+    def fit(
+        self, pair: BiTemporalPair, preparation: Preparation, progress: Progress
+    ) -> tuple[ChangeDetector, Preparation]:
         """See `Method`."""
         del pair, progress
         return self._detector, preparation
@@ -117,7 +122,9 @@ class LabelFreeMethod:
         del pair, config
         return []
 
-    def fit(self, pair: RasterPair, preparation: Preparation, progress: Progress) -> tuple[ChangeDetector, Preparation]:
+    def fit(
+        self, pair: BiTemporalPair, preparation: Preparation, progress: Progress
+    ) -> tuple[ChangeDetector, Preparation]:
         """See `Method`."""
         fitted = fit(self.name, sample_pair(pair, progress))
         return StatisticDetector(fitted, self.bands), replace(preparation, fitted=fitted)
@@ -146,7 +153,7 @@ class LabelFreeMethod:
 class DeepMethod(LabelFreeMethod):
     """The features of a frozen encoder: a model's, or one of random weights where no model's bands are there."""
 
-    def __init__(self, scenes: tuple[Scene, Scene], config: RunConfig) -> None:
+    def __init__(self, scenes: Sequence[Scene], config: RunConfig) -> None:
         # Only here: torch takes seconds and most of a gigabyte.
         from changedet.detect.backend import limit_torch
         from changedet.detect.deep import FeatureDifference
@@ -169,7 +176,9 @@ class DeepMethod(LabelFreeMethod):
             return ["no model's encoder fits or may be used: the features are those of random weights"]
         return list(filter(None, [check_resolution(pair, self._model.card, config)]))
 
-    def fit(self, pair: RasterPair, preparation: Preparation, progress: Progress) -> tuple[ChangeDetector, Preparation]:
+    def fit(
+        self, pair: BiTemporalPair, preparation: Preparation, progress: Progress
+    ) -> tuple[ChangeDetector, Preparation]:
         """See `Method`."""
         statistic = self._statistic
         fitted = fit_posterior("deep", statistic, sample_pair(pair, progress))
@@ -185,16 +194,16 @@ class DeepMethod(LabelFreeMethod):
         return {**super().as_json(), **own, "encoder": card.name, "commercial_use": card.commercial_use}
 
 
-def choose_method(scenes: tuple[Scene, Scene], config: RunConfig, out: str = "OUT") -> Method:
-    """Return what maps the pair: the detector asked for, else the network asked for or the shipped one that fits.
+def choose_method(scenes: Sequence[Scene], config: RunConfig, out: str = "OUT") -> Method:
+    """Return what maps a pair or a series: the detector asked for, else the network asked for or the best that fits.
 
     Args:
-        scenes: opened, before and after.
+        scenes: opened, in the order of their dates.
         config: options of the run.
         out: its output folder, for the command that an error offers.
 
     Raises:
-        ModelError, PairError: see `choose_model`; or the two dates have no bands in common.
+        ModelError, PairError: see `choose_model`; or the dates have no bands in common.
         ConfigError: a device that is not there, or not for this detector.
     """
     if config.detector is None:

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from odc.geo.geobox import GeoBox
+
 from changedet.config import Coregister, Normalize
 from changedet.detect.label_free import Fitted
 from changedet.errors import ConfigError, PairError
@@ -97,6 +99,17 @@ class SeriesPreparation:
 
     corrections: tuple[Correction, ...]
     intervals: tuple[Preparation, ...]
+
+    def as_json(self, number: int, geobox: GeoBox) -> dict[str, Any]:
+        """Return what an interval, 0 for the first, follows from beside its two dates, as plain data.
+
+        Args:
+            number: of the interval.
+            geobox: of the series, which all its dates decide on.
+        """
+        removed = self.corrections[number - 1].displacement if number else NONE
+        grid = {"crs": str(geobox.crs), "transform": list(geobox.affine)[:6], "shape": list(geobox.shape)}
+        return {"grid": grid, "displacement_removed_before_px": removed.as_json()}
 
     def corrected(self, pairs: Sequence[RasterPair]) -> list[RasterPair]:
         """Return the pairs of the first date with each other one, corrected."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -105,7 +106,7 @@ def run(
         >>> result.changes.area_m2.sum()  # doctest: +SKIP
     """
     config = check_options(options)
-    targets = _targets(config)
+    targets = targets_of(config)
     started = datetime.now(UTC)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Staging(out, config.overwrite or config.reuse) as staging:
         scenes = open_scenes(before, after, config)
@@ -130,11 +131,11 @@ def run(
         method.release()
         record, results = finish(staging, detection, progress, reused=earlier)
     result = RunResult(Path(out), record, results)
-    _deliver(result, targets, config)
+    deliver(stored_layers(result.path("changes.gpkg")), targets, config)
     return result
 
 
-def _targets(config: RunConfig) -> list[Target]:
+def targets_of(config: RunConfig) -> list[Target]:
     """Return where else the polygons go, checked before the work."""
     targets = [target_of(text) for text in config.vector if text not in FORMATS]
     for target in targets:
@@ -147,15 +148,10 @@ def _extra_files(config: RunConfig) -> dict[str, str]:
     return {file_name(kind): kind for kind in config.vector if kind in FORMATS and kind != "geopackage"}
 
 
-def _deliver(result: RunResult, targets: list[Target], config: RunConfig) -> None:
+def deliver(layers: Mapping[str, Layer], targets: list[Target], config: RunConfig) -> None:
     """Write the polygons elsewhere, from the results that are safe by now, whatever becomes of a database."""
     for target in targets:
-        write_target(
-            target,
-            stored_layers(result.path("changes.gpkg")),
-            append=config.append,
-            overwrite=config.overwrite and not config.append,
-        )
+        write_target(target, layers, append=config.append, overwrite=config.overwrite and not config.append)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,48 +5,51 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from changedet.config import RunConfig, check_options
-from changedet.detect.backend import open_detector
-from changedet.detect.budget import CACHE_BYTES, plan_chips_of
-from changedet.detect.choose import bands_for, choose_model
-from changedet.detect.detector import NetworkDetector
-from changedet.detect.encode import Encoder
-from changedet.detect.method import NetworkMethod
-from changedet.detect.prepare import prepare_series
-from changedet.detect.rasters import STORED
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_chips_of
+from changedet.detect.detector import ChangeDetector
+from changedet.detect.encode import Encoder, KeepsFeatures
+from changedet.detect.method import Method, choose_method
+from changedet.detect.pipe import WindowSink
+from changedet.detect.prepare import SeriesPreparation, prepare_series
+from changedet.detect.rasters import CHANGED, open_sinks
 from changedet.detect.record import begin_record
-from changedet.detect.run import Detection, RunResult, finish
+from changedet.detect.reuse import causes_of, earlier_run, restore
+from changedet.detect.run import Detection, RunResult, deliver, finish, targets_of
 from changedet.detect.scenes import open_series, reading_options
-from changedet.detect.stitch import Progress, silent
+from changedet.detect.stitch import Progress, silent, stitch
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
-from changedet.grid.quantise import NODATA, quantise, stored_threshold
-from changedet.network.shipped import read_card
+from changedet.grid.quantise import NODATA, quantise
+from changedet.grid.window import blocks
+from changedet.read.file import rasterio_window
 from changedet.read.opening import Source
-from changedet.read.pair import PairOptions, RasterPair
+from changedet.read.pair import RasterPair
 from changedet.read.scene import Scene
-from changedet.read.series import RasterSeries
+from changedet.read.series import Interval, RasterSeries
 from changedet.read.target import series_grid
-from changedet.write.provenance import write_run_json
-from changedet.write.raster import RasterLayout, RasterSink, probability_layout, to_cog
+from changedet.write.layers import one_after_another, stored_layers
+from changedet.write.provenance import redact, write_run_json
+from changedet.write.raster import RasterLayout, RasterSink, to_cog
 from changedet.write.staging import RUN_JSON, Staging
-from changedet.write.targets import FORMATS
+from changedet.write.targets import Target
 
 FIRST_CHANGE = "first_change.tif"
 _NEVER, _UNKNOWN = 0, 65_535
 _FOLDER = re.compile(r"interval_\d{2,}")
+_BLOCK_PX = 2048
 
 
 @dataclass(frozen=True)
@@ -71,94 +74,140 @@ def run_series(
 
     All dates are put on the grid of the first, over what they all cover, and corrected against it. Each date's features
     are computed once where the network keeps dates apart and torch computes it, which it does here unless another
-    backend is asked for.
+    backend is asked for. A detector without labels is fitted to each interval.
 
     Args:
         sources: the scenes, in the order of their dates.
         out: folder for first_change.tif, run.json, and `interval_01` and so on, each with the results of a run.
         progress: hears how far each stage has come.
-        **options: see `changedet.config.RunConfig`.
+        **options: see `changedet.config.RunConfig`. Reuse is decided for each interval; polygons go elsewhere together.
 
     Raises:
-        ChangeDetError: one of its children, see `changedet.errors`; nothing is left in `out` then.
+        ChangeDetError: one of its children, see `changedet.errors`; nothing is left in `out` then, unless all that
+            failed was to write the polygons elsewhere too.
     """
     config = check_options(options)
-    _refuse_what_is_for_two_dates(sources, config)
+    targets = targets_of(config)
+    if len(sources) < 2:
+        raise ConfigError(f"{len(sources)} scenes", expected="two or more, in the order of their dates")
     started = datetime.now(UTC)
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
-        Staging(out, config.overwrite) as staging,
-        _intervals(Path(out), len(sources) - 1, config) as folders,
+        Staging(out, config.overwrite or config.reuse) as staging,
+        _folders(Path(out), len(sources) - 1, config) as folders,
     ):
         scenes = open_series(sources, config)
-        name = choose_model(scenes, config, str(out))
-        backend = config.model_copy(update={"backend": "torch"}) if config.backend == "auto" else config
-        detector = open_detector(name, bands_for(read_card(name), scenes), backend)
-        method = NetworkMethod(detector)
+        _refuse_equal_ids(scenes, targets)
+        method = choose_method(scenes, _on_torch(config), os.fspath(out))
         with ExitStack() as stack:
             raw = [stack.enter_context(pair) for pair in _with_first(scenes, method.bands, config)]
             notes = method.notes(raw[0], config)
             preparations = prepare_series(raw, coregister=config.coregister, normalize=config.normalize)
-            threshold = method.threshold(config.threshold, preparations.intervals[0])
-            plan = plan_chips_of(raw[0].geobox, detector, method.name, config)
-            begun = [
-                begin_record(dates, config, preparation, plan, method)
-                for dates, preparation in zip(pairwise(scenes), preparations.intervals, strict=True)
+            opened = [stack.enter_context(RasterSeries(preparations.corrected(raw))) for _ in range(config.readers)]
+            decide = _Decide(started, scenes, config, method, notes, preparations)
+            intervals = [
+                decide.interval(number, opened[0].interval(number), folder, progress)
+                for number, folder in enumerate(folders)
             ]
-            detections = [
-                Detection(started, dates, reading, config, threshold, record, preparation, notes)
-                for dates, reading, record, preparation in zip(
-                    pairwise(scenes), _readings(config, len(scenes)), begun, preparations.intervals, strict=True
-                )
-            ]
-            series = stack.enter_context(RasterSeries(preparations.corrected(raw)))
-            layouts = [
-                probability_layout(series.geobox, classes=method.classes, tags=detection.tags)
-                for detection in detections
-            ]
-            sinks = [
-                stack.enter_context(RasterSink(folder.path(STORED), layout))
-                for folder, layout in zip(folders, layouts, strict=True)
-            ]
-            first = stack.enter_context(RasterSink(staging.path("first.tif"), _first_layout(series, scenes)))
-            _detect(series, detector, plan, sinks, first, stored_threshold(threshold.probability), progress)
+            _detect(opened, intervals, method.classes, progress)
         method.release()
-        finished = [finish(f, detection, progress) for f, detection in zip(folders, detections, strict=True)]
+        finished = [finish(each.folder, each.detection, progress, reused=each.earlier) for each in intervals]
         records = [record for record, _ in finished]
-        to_cog(staging.path("first.tif"), staging.path(FIRST_CHANGE), overview_resampling="nearest")
+        _write_first_change([folder.path(CHANGED) for folder in folders], staging, scenes)
         record = _record(scenes, records, started)
         write_run_json(staging.path(RUN_JSON), record)
         for name in (FIRST_CHANGE, RUN_JSON):
             staging.publish(name)
     results = tuple(RunResult(folder.out_dir, *found) for folder, found in zip(folders, finished, strict=True))
+    if targets:
+        found = [stored_layers(result.path("changes.gpkg")) for result in results]
+        deliver({name: one_after_another([each[name] for each in found]) for name in found[0]}, targets, config)
     return SeriesResult(Path(out), record, results)
 
 
-def _refuse_what_is_for_two_dates(sources: Sequence[Source], config: RunConfig) -> None:
-    if len(sources) < 2:
-        raise ConfigError(f"{len(sources)} scenes", expected="two or more, in the order of their dates")
-    if config.detector is not None:
+def _refuse_equal_ids(scenes: Sequence[Scene], targets: Sequence[Target]) -> None:
+    """Refuse to put polygons of all intervals in one table where their ids, hashes of their dates too, may be equal."""
+    undated = [scene.path for scene in scenes if scene.date is None]
+    if targets and undated and len(scenes) > 2:
         raise ConfigError(
-            f"--detector {config.detector} for a series: it is fitted to two dates", expected="two scenes, or a model"
+            f"--vector {targets[0]} of a series, but the date of {redact(undated[0])} is not known",
+            expected="dates, as polygons of two intervals could not be told apart",
+            remedy="--dates with one for each scene",
         )
-    if config.ensemble or config.tta:
-        raise ConfigError("several models or --tta for a series", expected="one model, or two scenes")
-    if config.reuse or config.reuse_from or config.append or any(text not in FORMATS for text in config.vector):
-        raise ConfigError(
-            "reuse, append or a vector target elsewhere for a series",
-            expected="runs of two dates for those",
-            remedy="each folder of an interval holds its own changes.gpkg",
-        )
+
+
+def _on_torch(config: RunConfig) -> RunConfig:
+    """Return the options with the backend that keeps a date's features, where no other was asked for."""
+    is_plain = config.backend == "auto" and config.detector is None and not (config.ensemble or config.tta)
+    return config.model_copy(update={"backend": "torch"}) if is_plain else config
+
+
+def _reusing(config: RunConfig, number: int) -> RunConfig:
+    """Return the options with the folder of the interval in the one of a series that is to be reused."""
+    if config.reuse_from is None:
+        return config
+    return config.model_copy(update={"reuse_from": os.fspath(Path(config.reuse_from) / _name(number))})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Interval:
+    """Two dates that follow each other, and what was decided of them before the first chip.
+
+    Attributes:
+        number: 0 for the first two.
+        folder: for its results.
+        detector: what maps it.
+        plan: its chips.
+        detection: what is told of it.
+        earlier: folder of the run whose probabilities it takes over; None where they are computed.
+    """
+
+    number: int
+    folder: Staging
+    detector: ChangeDetector
+    plan: ChipPlan
+    detection: Detection
+    earlier: Path | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decide:
+    """What is the same for all intervals of a series, see `Detection`."""
+
+    started: datetime
+    scenes: Sequence[Scene]
+    config: RunConfig
+    method: Method
+    notes: list[str]
+    preparations: SeriesPreparation
+
+    def interval(self, number: int, pair: Interval, folder: Staging, progress: Progress) -> _Interval:
+        """Decide what has to be before the first chip of an interval."""
+        config, dates = self.config, (self.scenes[number], self.scenes[number + 1])
+        detector, preparation = self.method.fit(pair, self.preparations.intervals[number], progress)
+        threshold = self.method.threshold(config.threshold, preparation)
+        plan = plan_chips_of(pair.geobox, detector, self.method.name, config)
+        begun = begin_record(dates, config, preparation, plan, self.method)
+        begun["preparation"] |= {"series": self.preparations.as_json(number, pair.geobox)}
+        reading = reading_options(config, which=(number, number + 1), count=len(self.scenes))
+        detection = Detection(self.started, dates, reading, config, threshold, begun, preparation, self.notes)
+        earlier = earlier_run(folder.out_dir, _reusing(config, number), causes_of(begun))
+        return _Interval(number, folder, detector, plan, detection, earlier)
+
+
+def _name(number: int) -> str:
+    return f"interval_{number + 1:02d}"
 
 
 @contextmanager
-def _intervals(out: Path, count: int, config: RunConfig) -> Iterator[list[Staging]]:
-    """Open a folder for each interval; with `overwrite`, those of an earlier and longer series go in the end."""
-    names = [f"interval_{number:02d}" for number in range(1, count + 1)]
+def _folders(out: Path, count: int, config: RunConfig) -> Iterator[list[Staging]]:
+    """Open a folder for each interval; those of an earlier and longer series that is replaced go in the end."""
+    names = [_name(number) for number in range(count)]
+    replaces = config.overwrite or config.reuse
     with ExitStack() as stack:
-        yield [stack.enter_context(Staging(out / name, config.overwrite)) for name in names]
+        yield [stack.enter_context(Staging(out / name, replaces)) for name in names]
     for folder in out.iterdir():
-        if config.overwrite and _FOLDER.fullmatch(folder.name) and folder.name not in names:
+        if replaces and _FOLDER.fullmatch(folder.name) and folder.name not in names:
             shutil.rmtree(folder)
 
 
@@ -171,50 +220,73 @@ def _with_first(scenes: Sequence[Scene], bands: tuple[str, ...], config: RunConf
     return [RasterPair(first, other, option, geobox=grid) for other, option in zip(others, options, strict=True)]
 
 
-def _readings(config: RunConfig, count: int) -> list[PairOptions]:
-    """Return how the two dates of each interval are read."""
-    return [reading_options(config, which=(number, number + 1), count=count) for number in range(count - 1)]
-
-
 def _detect(
-    series: RasterSeries,
-    detector: NetworkDetector,
-    plan: ChipPlan,
-    sinks: Sequence[RasterSink],
-    first: RasterSink,
-    lowest: int,
-    progress: Progress,
+    opened: Sequence[RasterSeries], intervals: Sequence[_Interval], classes: tuple[str, ...], progress: Progress
 ) -> None:
-    encoder = Encoder(detector)
+    """Store the probabilities of all intervals, date by date where the detector keeps features of a date."""
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(_sinks(each, opened[0].geobox, classes)) for each in intervals]
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=cache_bytes(intervals[0].plan, len(opened[0].bands))))
+        for each, (sink, statistic) in zip(intervals, sinks, strict=True):
+            if each.earlier is not None:
+                restore(each.earlier, sink, statistic)
+        new = [each for each in intervals if each.earlier is None]
+        if new and isinstance(new[0].detector, KeepsFeatures) and new[0].detector.keeps_features:
+            _detect_by_date(opened[0], new, {each.number: sinks[each.number][0] for each in new}, progress)
+            return
+        for each in new:
+            pair, *more = (series.interval(each.number) for series in opened)
+            sink, statistic = sinks[each.number]
+            stitch(pair, each.detector, each.plan, sink, progress, more=more, statistic=statistic)
+
+
+def _sinks(
+    interval: _Interval, geobox: GeoBox, classes: tuple[str, ...]
+) -> AbstractContextManager[tuple[WindowSink, RasterSink | None]]:
+    return open_sinks(interval.folder.work, geobox, interval.detector, classes, interval.detection.tags)
+
+
+def _detect_by_date(
+    series: RasterSeries, intervals: Sequence[_Interval], sinks: Mapping[int, WindowSink], progress: Progress
+) -> None:
+    encoder, plan = Encoder(intervals[0].detector), intervals[0].plan
     for done, planned in enumerate(plan.chips, start=1):
         rows, cols = planned.core.relative_to(planned.read).slices
-        stored = []
-        for chip in series.read(planned.read):
-            probability = encoder.probability(chip.before, chip.after)
-            stored.append(quantise(probability[:, rows, cols], chip.valid[rows, cols]))
-        for sink, array in zip(sinks, stored, strict=True):
-            sink.write(planned.core, array)
-        first.write(planned.core, first_change(stored, lowest)[None])
+        for number, chip in enumerate(series.read(planned.read)):
+            if number in sinks:
+                probability = encoder.probability(chip.before, chip.after)[:, rows, cols]
+                sinks[number].write(planned.core, quantise(probability, chip.valid[rows, cols]))
         progress("detect", done, len(plan.chips))
 
 
-def first_change(stored: Sequence[NDArray[np.uint8]], lowest: int) -> NDArray[np.uint16]:
+def _write_first_change(masks: Sequence[Path], staging: Staging, scenes: Sequence[Scene]) -> None:
+    """Write first_change.tif from the plain masks of all intervals."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(rasterio.open(mask)) for mask in masks]
+        layout = _first_layout(GeoBox.from_rio(opened[0]), scenes)
+        with RasterSink(staging.path("first.tif"), layout) as sink:
+            for window in blocks(opened[0].height, opened[0].width, _BLOCK_PX):
+                part = rasterio_window(window)
+                sink.write(window, first_change([mask.read(1, window=part) for mask in opened])[None])
+    to_cog(staging.path("first.tif"), staging.path(FIRST_CHANGE), overview_resampling="nearest")
+
+
+def first_change(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint16]:
     """Return at which date change showed first: 1 for the second date, 0 for never, 65535 where nothing was comparable.
 
     Args:
-        stored: probabilities of each interval as they are stored, uint8 (K, H, W).
-        lowest: stored value from which a pixel is changed.
+        masks: of each interval, uint8 (H, W).
     """
-    known = np.stack([(interval != NODATA).all(axis=0) for interval in stored])
-    changed = np.stack([interval.max(axis=0) >= lowest for interval in stored]) & known
+    known = np.stack([mask != NODATA for mask in masks])
+    changed = np.stack([mask != 0 for mask in masks]) & known
     index = np.where(changed.any(axis=0), changed.argmax(axis=0) + 1, _NEVER)
     return np.where(known.any(axis=0), index, _UNKNOWN).astype(np.uint16)
 
 
-def _first_layout(series: RasterSeries, scenes: Sequence[Scene]) -> RasterLayout:
+def _first_layout(geobox: GeoBox, scenes: Sequence[Scene]) -> RasterLayout:
     dates = {f"DATE_{number}": scene.date for number, scene in enumerate(scenes) if scene.date}
     told = ("index of the date that shows change first",)
-    return RasterLayout(series.geobox, dtype="uint16", nodata=_UNKNOWN, descriptions=told, tags=dates)
+    return RasterLayout(geobox, dtype="uint16", nodata=_UNKNOWN, descriptions=told, tags=dates)
 
 
 def _record(scenes: Sequence[Scene], records: Sequence[dict[str, Any]], started: datetime) -> dict[str, Any]:
@@ -223,8 +295,13 @@ def _record(scenes: Sequence[Scene], records: Sequence[dict[str, Any]], started:
         "dates": [{"index": number, "date": scene.date, "path": scene.path} for number, scene in enumerate(scenes)],
         "first_change": {"never": _NEVER, "unknown": _UNKNOWN, "index": "of the date, from 1 on"},
         "intervals": [
-            {"folder": f"interval_{number:02d}", "dates": record["dates"], "areas": record["areas"]}
-            for number, record in enumerate(records, start=1)
+            {
+                "folder": _name(number),
+                "dates": record["dates"],
+                "areas": record["areas"],
+                "threshold": record["threshold"],
+            }
+            for number, record in enumerate(records)
         ],
         "model": records[0]["model"],
         "parameters": records[0]["parameters"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -279,23 +280,26 @@ def open_pair(
     return RasterPair(scenes[0].select(wanted), scenes[1].select(wanted), options)
 
 
-def common_bands(before: Scene, after: Scene) -> tuple[str, ...]:
-    """Return the bands both scenes have, in the order of the before scene.
+def common_bands(first: Scene, *others: Scene) -> tuple[str, ...]:
+    """Return the bands all scenes have, in the order of the first.
 
     Raises:
         PairError: none, or files without band names that differ in their number of bands.
     """
-    shared = tuple(name for band in before.bands if (name := _shared_name(band, after)))
+    shared = tuple(name for band in first.bands if (name := _shared_name(band, others)))
     named = any(not name.isdigit() for name in shared)
-    if not shared or (not named and len(before.bands) != len(after.bands)):
+    if not shared or (not named and any(len(other.bands) != len(first.bands) for other in others)):
+        roles = ("before", "after") if len(others) == 1 else tuple(map("date {}".format, range(1, len(others) + 2)))
+        scenes = zip(roles, (first, *others), strict=True)
+        told = (f"{role} has bands {', '.join(scene.names)}" for role, scene in scenes)
         raise PairError(
-            f"before has bands {', '.join(before.names)} and after has bands {', '.join(after.names)}",
-            expected="the same bands at both dates",
+            " and ".join(told),
+            expected="the same bands at both dates" if len(others) == 1 else "the same bands at all dates",
             remedy="name the bands to compare, e.g. --bands red=3,green=2,blue=1,nir=4",
         )
     return shared
 
 
-def _shared_name(band: Band, other: Scene) -> str | None:
-    """Return the name by which both dates have a band, its own before those it stands in for."""
-    return next((name for name in (band.name, *band.also) if name in other.offers), None)
+def _shared_name(band: Band, others: Sequence[Scene]) -> str | None:
+    """Return the name by which all dates have a band, its own before those it stands in for."""
+    return next((name for name in (band.name, *band.also) if all(name in other.offers for other in others)), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from odc.geo.geobox import GeoBox
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.grid import Window
 from changedet.read.pair import Chip, RasterPair, along
+
+# Reflectance (bands, H, W) and valid (H, W).
+_Image: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
 class RasterSeries:
@@ -37,6 +40,11 @@ class RasterSeries:
         """The grid all dates are on."""
         return self._first.geobox
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return self._first.bands
+
     def read(self, window: Window) -> Iterator[Chip]:
         """Read one window: a chip for each two dates that follow each other, as a pair of them would give it.
 
@@ -45,18 +53,35 @@ class RasterSeries:
         Raises:
             SceneError: a file is damaged or truncated there.
         """
-        inside = self._first.covers(window)
-        for before, after in pairwise(self._dates(window)):
-            valid = before[1] & after[1] & inside
-            first, second = (np.where(valid, image, np.float32(NEUTRAL_REFLECTANCE)) for image, _ in (before, after))
-            yield Chip(first, second, valid, window)
+        dates = (self._date(number, window) for number in range(len(self._pairs) + 1))
+        for before, after in pairwise(dates):
+            yield self._chip(before, after, window)
 
-    def _dates(self, window: Window) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        image, valid = self._first.readers[0].read(window)
-        yield along(self._first.correction.before, image), valid
-        for pair in self._pairs:
-            image, valid = pair.readers[1].read(window)
-            yield along(pair.correction.after, image), valid
+    def interval(self, number: int) -> Interval:
+        """Return two dates that follow each other as a pair, 0 for the first two; it reads through this series."""
+        return Interval(self, number)
+
+    def read_interval(self, number: int, window: Window) -> Chip:
+        """Read one window of two dates that follow each other, 0 for the first two.
+
+        Raises:
+            SceneError: a file is damaged or truncated there.
+        """
+        return self._chip(self._date(number, window), self._date(number + 1, window), window)
+
+    def _date(self, number: int, window: Window) -> _Image:
+        """Return a date, put right, and its valid pixels."""
+        if number == 0:
+            image, valid = self._first.readers[0].read(window)
+            return along(self._first.correction.before, image), valid
+        pair = self._pairs[number - 1]
+        image, valid = pair.readers[1].read(window)
+        return along(pair.correction.after, image), valid
+
+    def _chip(self, before: _Image, after: _Image, window: Window) -> Chip:
+        valid = before[1] & after[1] & self._first.covers(window)
+        first, second = (np.where(valid, image, np.float32(NEUTRAL_REFLECTANCE)) for image, _ in (before, after))
+        return Chip(first, second, valid, window)
 
     def __enter__(self) -> Self:
         return self
@@ -65,3 +90,21 @@ class RasterSeries:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+class Interval:
+    """Two dates of a series that follow each other: a `BiTemporalPair`.
+
+    Args:
+        series: it is of.
+        number: of the interval, 0 for the first.
+    """
+
+    def __init__(self, series: RasterSeries, number: int) -> None:
+        self._series = series
+        self._number = number
+        self.geobox, self.bands = series.geobox, series.bands
+
+    def read(self, window: Window) -> Chip:
+        """See `BiTemporalPair`."""
+        return self._series.read_interval(self._number, window)

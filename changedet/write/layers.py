@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -155,6 +155,28 @@ def _stream_of_layer(path: Path, name: str | None) -> Iterator[Any]:
         schema = pa.schema([pa.field(n, field.type) for n, field in zip(names, reader.schema, strict=True)])
         batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in reader)
         yield pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def one_after_another(layers: Sequence[Layer]) -> Layer:
+    """Return the rows of several layers of one name and CRS, with the columns of the first."""
+    first = layers[0]
+    for layer in layers[1:]:
+        check_fits(layer, first.schema.names, first.crs)
+    rows, nulls = sum(layer.rows for layer in layers), frozenset().union(*(layer.nulls for layer in layers))
+    return replace(first, rows=rows, nulls=nulls, open=partial(_stream_of_all, tuple(layers)))
+
+
+@contextmanager
+def _stream_of_all(layers: tuple[Layer, ...]) -> Iterator[Any]:
+    schema = layers[0].schema
+
+    def batches() -> Iterator[Any]:
+        for layer in layers:
+            with layer.open() as reader:
+                for batch in reader:
+                    yield from _like(pa.table(batch), schema).to_batches()
+
+    yield pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def new_rows(layer: Layer, known: Any, folder: Path) -> Layer:

@@ -3,7 +3,9 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -13,7 +15,7 @@ from changedet.detect.encode import Encoder
 from changedet.detect.run import run
 from changedet.detect.series import first_change, run_series
 from changedet.detect.torch_detector import TorchDetector
-from changedet.errors import ConfigError, PairError
+from changedet.errors import ConfigError, OutputExistsError, PairError
 from changedet.network.package import load_model
 from tests.commands import call, names_in
 from tests.data import texture, write_raster
@@ -81,9 +83,9 @@ def test_first_change_follows_from_the_stored_probabilities(tmp_path: Path, mode
     assert [interval["folder"] for interval in record["intervals"]] == ["interval_01", "interval_02", "interval_03"]
 
 
-def test_the_index_is_of_the_first_interval_over_the_threshold() -> None:
-    stored = [np.array([[[0, 200, 255, 255, 0]]], np.uint8), np.array([[[0, 200, 200, 255, 90]]], np.uint8)]
-    assert first_change(stored, 90).tolist() == [[0, 1, 2, 65_535, 2]]
+def test_the_index_is_of_the_first_interval_that_shows_change() -> None:
+    masks = [np.array([[0, 1, 255, 255, 0]], np.uint8), np.array([[0, 2, 3, 255, 255]], np.uint8)]
+    assert first_change(masks).tolist() == [[0, 1, 2, 65_535, 0]]
 
 
 def test_features_of_a_date_are_computed_once(model: Path) -> None:
@@ -141,3 +143,78 @@ def test_the_command_takes_any_number_of_dates(tmp_path: Path, model: Path) -> N
     assert "interval_02: 2011-06-01 to 2012-06-01" in result.stdout
     alone = call("run", dates[0], "-o", tmp_path / "one", "--model", model)
     assert (alone.exit_code, "Missing argument 'AFTER'" in alone.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("options", [{"detector": "irmad"}, {"detector": "pca-kmeans", "readers": 2}, {"tta": True}])
+def test_what_sees_both_dates_at_once_maps_each_interval_as_a_run_would(
+    tmp_path: Path, model: Path, options: dict[str, Any]
+) -> None:
+    dates = _dates(tmp_path / "dates")
+    options = {"report": False, **({"model": str(model)} if "tta" in options else {}), **options}
+    series = run_series(dates, tmp_path / "series", **options)
+    for number, interval in enumerate(series.intervals):
+        alone = run(*dates[number : number + 2], tmp_path / f"alone_{number}", **options)
+        assert interval.results == alone.results
+        for name in set(alone.results) & {"probability.tif", "mask.tif", "statistic.tif", "uncertainty.tif"}:
+            with rasterio.open(interval.path(name)) as ours, rasterio.open(alone.path(name)) as theirs:
+                np.testing.assert_array_equal(ours.read(), theirs.read())
+        assert interval.record["threshold"] == alone.record["threshold"]
+
+
+def test_intervals_that_are_there_are_reused_one_by_one(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dates = _dates(tmp_path / "dates", 4)
+    options: dict[str, Any] = {"model": str(model), "report": False}
+    first = run_series(dates[:3], tmp_path / "out", **options)
+    new = run_series(dates, tmp_path / "new", threshold=0.4, **options)
+    asked: list[int] = []
+    real = Encoder.probability
+    monkeypatch.setattr(Encoder, "probability", lambda *a: (asked.append(1), real(*a))[1])
+    longer = run_series(dates, tmp_path / "out", threshold=0.4, reuse=True, **options)
+    assert len(asked) == 1  # the last interval's one chip
+    assert [each.record["times"]["reused"] is not None for each in longer.intervals] == [True, True, False]
+    for name in ("first_change.tif", "interval_01/mask.tif", "interval_02/probability.tif", "interval_03/mask.tif"):
+        assert np.array_equal(_pixels(longer.out / name), _pixels(new.out / name)), name
+    again = run_series(dates, tmp_path / "again", reuse_from=str(new.out), **options)
+    assert len(asked) == 1
+    assert again.intervals[0].record["areas"] == first.intervals[0].record["areas"]
+    other = str(tiny_model(tmp_path / "other.safetensors", bands=RGBN[:3]))
+    with pytest.raises(ConfigError, match="cannot be reused: another model"):
+        run_series(dates, tmp_path / "other", reuse_from=str(new.out), model=other)
+
+
+@pytest.mark.parametrize("name", ["changes.parquet", "changes.fgb", "all.gpkg"])
+def test_polygons_of_all_intervals_go_to_one_table(tmp_path: Path, model: Path, name: str) -> None:
+    dates = _dates(tmp_path / "dates", 4)
+    target = tmp_path / name
+    options: dict[str, Any] = {"model": str(model), "threshold": 0.4, "report": False, "vector": (str(target),)}
+    series = run_series(dates[:3], tmp_path / "out", **options)
+    read = gpd.read_parquet if target.suffix == ".parquet" else gpd.read_file
+    rows = read(target)
+    assert sorted(rows["id"]) == sorted(id_ for each in series.intervals for id_ in each.changes["id"])
+    assert set(rows["date_after"]) == {"2011-06-01", "2012-06-01"}
+    if target.suffix == ".parquet":
+        longer = run_series(dates, tmp_path / "longer", append=True, **options)
+        assert sorted(read(target)["id"]) == sorted(id_ for each in longer.intervals for id_ in each.changes["id"])
+        with pytest.raises(OutputExistsError, match="--append to add to it"):
+            run_series(dates, tmp_path / "third", **options)
+
+
+def test_undated_intervals_go_to_no_common_table(tmp_path: Path, model: Path) -> None:
+    image = np.stack([texture(40, 40, seed=seed) for seed in range(4)]) * 10_000
+    paths = [write_raster(tmp_path / f"{n}.tif", image.astype(np.uint16), names=RGBN) for n in range(3)]
+    with pytest.raises(ConfigError, match=r"date of .*0\.tif is not known(.|\n)*--dates"):
+        run_series(paths, tmp_path / "out", model=str(model), vector=(str(tmp_path / "all.fgb"),))
+    assert not (tmp_path / "out").exists()
+
+
+def test_dates_without_a_band_in_common_are_told_by_their_number(tmp_path: Path) -> None:
+    image = (texture(40, 40) * 10_000).astype(np.uint16)
+    names = ("B04", "B04", "B08")
+    paths = [write_raster(tmp_path / f"{n}.tif", image, names=[name]) for n, name in enumerate(names)]
+    with pytest.raises(PairError, match="date 2 has bands B04 and date 3 has bands B08") as refused:
+        run_series(paths, tmp_path / "out", detector="cva")
+    assert "the same bands at all dates" in str(refused.value)
+    with pytest.raises(PairError, match="no shipped model fits"):
+        run_series(paths, tmp_path / "out")
