@@ -25,17 +25,18 @@ _STYLES = ("vendor/leaflet/leaflet.css", "assets/report.css")
 _ELSEWHERE = re.compile(r"^//# sourceMappingURL=.*$|url\((?!data:)[^)]*\)", re.MULTILINE)
 
 
-def render(context: dict[str, Any], data: dict[str, Any]) -> str:
+def render(template: str, context: dict[str, Any], data: dict[str, Any]) -> str:
     """Return the page.
 
     Args:
-        context: what the template shows, see assets/report.html.
+        template: `report.html` or another one in assets that extends page.html.
+        context: what the template shows.
         data: what the script draws, see assets/report.js; plain data.
     """
     scripts, styles = [_asset(name) for name in _SCRIPTS], [_asset(name) for name in _STYLES]
     return (
         _environment()
-        .get_template("report.html")
+        .get_template(template)
         .render(
             context,
             data=embedded_json(data),

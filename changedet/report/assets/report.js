@@ -80,13 +80,15 @@
   $("pictures").remove();
 
   // A picture pixel that is many screen pixels wide is shown as the square it is.
-  const factor = Math.max(1, (data.extents.before ?? data.extents.probability)[0] / $("map").querySelector("img").naturalHeight);
+  const names = Object.keys(data.extents);
+  const factor = Math.max(1, data.extents[names[0]][0] / $("map").querySelector("img").naturalHeight);
   const sharpen = () => $("map").classList.toggle("sharp", factor * map.getZoomScale(map.getZoom(), 0) >= 3);
   map.on("zoomend", sharpen);
   sharpen();
 
-  // --- before and after ------------------------------------------------------------------------------------------
+  // --- two pictures side by side ------------------------------------------------------------------------------------------
 
+  const [left, right] = data.swipe;
   // Among the map's panes, divider and labels lie below the popup; they are kept where they are while the panes move.
   const divider = $("divider");
   const over = $("over");
@@ -109,13 +111,15 @@
 
   function drawView() {
     const what = view();
-    const from = { swipe: position, before: 1, after: 0, probability: 1 }[what];
-    clip("before", 0, what === "probability" ? 0 : from);
-    clip("after", what === "probability" ? 1 : from, 1);
-    clip("probability", 0, what === "probability" ? 1 : 0);
-    divider.hidden = what !== "swipe";
-    document.querySelector(".side.left").hidden = !["swipe", "before"].includes(what);
-    document.querySelector(".side.right").hidden = !["swipe", "after"].includes(what);
+    const isSwipe = what === "swipe";
+    for (const name of names) {
+      if (isSwipe && name === left) clip(name, 0, position);
+      else if (isSwipe && name === right) clip(name, position, 1);
+      else clip(name, 0, name === what ? 1 : 0);
+    }
+    divider.hidden = !isSwipe;
+    document.querySelector(".side.left").hidden = !isSwipe && what !== left;
+    document.querySelector(".side.right").hidden = !isSwipe && what !== right;
     const { x: width, y: height } = map.getSize();
     over.style.width = `${width}px`;
     over.style.height = `${height}px`;
