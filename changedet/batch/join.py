@@ -19,12 +19,12 @@ from odc.geo.geobox import GeoBox
 from changedet.batch.manifest import Tile
 from changedet.batch.outcome import Outcomes, tile_folder
 from changedet.config import PolygonConfig
+from changedet.detect.rasters import MASK, PROBABILITY
 from changedet.vectorize import Findings, Imagery, Labels, LayerSink, vectorize
 from changedet.vectorize.islands import islands_of
 from changedet.write.raster import RasterLayout
 from changedet.write.vrt import TileFile, add_overviews, write_vrt
 
-MASK, PROBABILITY = "mask.tif", "probability.tif"
 _CLASSES: Final = frozenset({MASK})
 
 

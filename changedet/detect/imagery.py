@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from odc.geo.geobox import GeoBox
+
 from changedet.read.displacement import Displacement
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
@@ -10,13 +12,22 @@ from changedet.vectorize.direction import INFRARED, VISIBLE
 from changedet.vectorize.images import ImageBand
 
 
-def imagery_of(scenes: tuple[Scene, Scene], reading: PairOptions, displacement: Displacement) -> Imagery | None:
-    """Return the bands that both dates have of those that directions need, or None where there are none."""
+def imagery_of(
+    scenes: tuple[Scene, Scene], reading: PairOptions, displacement: Displacement, geobox: GeoBox | None = None
+) -> Imagery | None:
+    """Return the bands that both dates have of those that directions need, or None where there are none.
+
+    Args:
+        scenes: before and after.
+        reading: how they are read.
+        displacement: of the later date.
+        geobox: the grid of the mask, where it was decided before; what `reading` says when None.
+    """
     wanted = tuple(name for name in (*VISIBLE, INFRARED) if all(name in scene.names for scene in scenes))
     if not wanted:
         return None
     selected = [scene.select(wanted) for scene in scenes]
-    with RasterPair(selected[0], selected[1], reading) as pair:
+    with RasterPair(selected[0], selected[1], reading, geobox=geobox) as pair:
         dates = [
             tuple(
                 ImageBand(band.name, band.path, band.index, scaling.scale, scaling.offset, nodata.value)

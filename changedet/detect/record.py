@@ -47,9 +47,7 @@ def make_record(
         "parameters": {**begun["parameters"], "threshold": threshold.probability},
         "threshold": threshold.as_json(),
         "areas": areas(findings),
-        "polygon_steps": {
-            step: {name: round(area, 1) for name, area in sums.items()} for step, sums in findings.steps.items()
-        },
+        "polygon_steps": polygon_steps(findings),
         "largest": largest(findings),
         "warnings": warnings,
         "times": {"started": started.isoformat(), "seconds": seconds, "reused": reused and str(reused)},
@@ -101,6 +99,11 @@ def areas(findings: Findings) -> dict[str, float | int]:
         "comparable_m2": round(findings.comparable_m2, 1),
         "unknown_m2": round(findings.unknown_m2, 1),
     }
+
+
+def polygon_steps(findings: Findings) -> dict[str, dict[str, float]]:
+    """Return what each step that gave the polygons another shape gained and lost (m²)."""
+    return {step: {name: round(area, 1) for name, area in sums.items()} for step, sums in findings.steps.items()}
 
 
 def largest(findings: Findings) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
 _COG = str(pystac.MediaType.COG)
+_VRT = "application/x-gdal-vrt"
 # Name of a result → (title, media type, roles), as the best practices of STAC name roles.
 _ASSETS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "probability.tif": ("Probability of change", _COG, ("data",)),
@@ -30,6 +31,12 @@ _ASSETS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "changes.parquet": ("Change polygons", str(pystac.MediaType.VND_APACHE_PARQUET), ("data",)),
     "changes.fgb": ("Change polygons", str(pystac.MediaType.FLATGEOBUF), ("data",)),
     "changes.geojson": ("Change polygons", str(pystac.MediaType.GEOJSON), ("data",)),
+    "mask.vrt": ("Change mask of all tiles", _VRT, ("data", "classification")),
+    "probability.vrt": ("Probability of change of all tiles", _VRT, ("data",)),
+    "statistic.vrt": ("Statistic of change of all tiles", _VRT, ("data",)),
+    "uncertainty.vrt": ("Spread of the probability of all tiles", _VRT, ("data", "uncertainty")),
+    "overview.html": ("Overview of the batch", str(pystac.MediaType.HTML), ("overview",)),
+    "failures.csv": ("Tiles that failed", "text/csv", ("metadata",)),
     "report.html": ("Report", str(pystac.MediaType.HTML), ("overview",)),
     "run.json": ("Inputs, parameters and figures", str(pystac.MediaType.JSON), ("metadata",)),
 }
@@ -43,32 +50,72 @@ def write_item(path: Path, record: Mapping[str, Any], results: Iterable[str]) ->
         record: run.json; both dates known.
         results: names of the files in that folder.
     """
-    with rasterio.open(path.with_name("mask.tif")) as mask:
+    item = item_of(_identity(record), path.parent, record, results)
+    item.properties["changedet:areas"] = record["areas"]
+    write_object(path, item)
+
+
+def item_of(name: str, folder: Path, record: Mapping[str, Any], results: Iterable[str]) -> pystac.Item:
+    """Return the STAC Item of some results.
+
+    Args:
+        name: of the item.
+        folder: with the files, mask.tif among them.
+        record: `dates`, both known, and `model` of run.json.
+        results: names of the files.
+    """
+    with rasterio.open(folder / "mask.tif") as mask:
         grid = GeoBox.from_rio(mask)
     extent = grid.geographic_extent
-    dates = [_moment(record["dates"][role]) for role in ("before", "after")]
+    first, last = span_of(record["dates"])
     item = pystac.Item(
-        id=_identity(record),
+        id=name,
         geometry=extent.json,
         bbox=list(extent.boundingbox.bbox),
         datetime=None,
-        start_datetime=min(dates),
-        end_datetime=max(dates),
+        start_datetime=first,
+        end_datetime=last,
         properties={
             "title": f"Change from {record['dates']['before']} to {record['dates']['after']}",
-            "license": record["model"].get("licence") or "other",
+            "license": licence_of(record["model"]),
             "changedet:model": record["model"]["name"],
-            "changedet:areas": record["areas"],
         },
     )
     _project(item, grid)
-    for name in results:
-        title, media, roles = _ASSETS[name]
-        asset = pystac.Asset(f"./{name}", title=title, media_type=media, roles=list(roles))
-        item.add_asset(Path(name).stem if name.endswith(".tif") else name, asset)
-        if name.endswith(".tif"):
-            _describe(asset, path.with_name(name))
-    path.write_text(json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), indent=2) + "\n")
+    for result in results:
+        _add_asset(item, folder / result)
+    return item
+
+
+def _add_asset(item: pystac.Item, path: Path) -> None:
+    asset = asset_of(path.name)
+    is_raster = path.suffix == ".tif"
+    item.add_asset(path.stem if is_raster else path.name, asset)
+    if is_raster:
+        _describe(asset, path)
+
+
+def asset_of(name: str) -> pystac.Asset:
+    """Return what a file of a result is to a catalogue in the same folder."""
+    title, media, roles = _ASSETS[name]
+    return pystac.Asset(f"./{name}", title=title, media_type=media, roles=list(roles))
+
+
+def licence_of(model: Mapping[str, Any]) -> str:
+    """Return the licence of what a model made, as STAC has it."""
+    return model.get("licence") or "other"
+
+
+def write_object(path: Path, thing: pystac.Item | pystac.Collection) -> None:
+    """Write an item or a collection with its links as they are."""
+    told = thing.to_dict(include_self_link=False, transform_hrefs=False)
+    path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def span_of(dates: Mapping[str, str]) -> tuple[datetime, datetime]:
+    """Return the first and the last moment of two ISO dates, in whatever order they are."""
+    moments = [_moment(dates[role]) for role in ("before", "after")]
+    return min(moments), max(moments)
 
 
 def _identity(record: Mapping[str, Any]) -> str:
