@@ -74,8 +74,8 @@ def hold(scene: Any) -> Held:
     with scene.open(BANDS) as opened:
         height, width = opened.pair.geobox.shape
         whole = Window(0, 0, height, width)
-        changed, _ = opened.labels.read(whole)
-        return Held(opened.pair.geobox, BANDS, opened.pair.read(whole), changed)
+        truth, _ = opened.labels.read(whole)
+        return Held(opened.pair.geobox, BANDS, opened.pair.read(whole), truth > 0)
 
 
 def fitted_to(name: Detector, held: Held) -> Fitted:

@@ -21,6 +21,8 @@ from changedet.cli.options import given
 @click.option(
     "--protocol", type=click.Choice(["valid", "oscd"]), help="oscd: all pixels of full scenes, threshold 0.5."
 )
+@click.option("--ensemble", is_flag=True, help="The models are one: the mean of their probabilities.")
+@click.option("--tta", is_flag=True, help="Average over the eight turned and mirrored images.")
 @click.option("--allow-overlap", is_flag=True, help="Even on scenes that a model learned from.")
 @click.option("--bootstrap", type=int, metavar="N", help="Draws of scenes for the interval. Default: 1000.")
 @click.option("--seed", type=int, help="Of these draws. Default: 0.")
@@ -41,7 +43,7 @@ def evaluate(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Score one MODEL, or several seeds of one, on a DATASET whose truth is known.
+    """Score one MODEL, several seeds of one, or their mean, on a DATASET whose truth is known.
 
     A dataset is a folder in its own download layout (OSCD, LEVIR-CD, WHU-CD, S2Looking; A, B and label; before.tif,
     after.tif and polygons), kind:folder, or a pipeline file with a block dataset.
@@ -49,6 +51,7 @@ def evaluate(
     \b
     changedet evaluate s2-urban path/to/oscd --split test --protocol oscd
     changedet evaluate seed0.safetensors seed1.safetensors levir:path/to/levir --split test -o scores
+    changedet evaluate --ensemble --tta seed0.safetensors seed1.safetensors my_labels
     """
     from changedet.config import EvaluateConfig, checked
     from changedet.learn.datasets import dataset_of, open_dataset

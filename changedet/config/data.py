@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from changedet.config.base import DEVICES, Bytes, Config
 
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
 DatasetKind = Literal["oscd", "levir", "whu", "s2looking", "folders", "polygons"]
 
 
@@ -22,6 +23,11 @@ class DatasetConfig(Config):
         split: train, val or test; None for all that is labelled.
         coregister: remove the residual shift of each pair; None does so for OSCD, whose dates need it.
         resolution_m: ground size of the pixels of images without georeference; None takes what is known of the set.
+        classes: names of the kinds of change that the labels tell apart; empty for change or no change.
+        covers: names of land covers instead, whose transitions are the kinds: `field to water` and so on, in the order
+            1 to 2, 1 to 3, … 2 to 1, …
+        class_values: values of the kinds in rasters of labels; empty for 1, 2, … 0 is unchanged.
+        class_column: column of a file of polygons that holds each one's kind, by name or by number from 1.
     """
 
     kind: DatasetKind
@@ -29,6 +35,26 @@ class DatasetConfig(Config):
     split: Literal["train", "val", "test"] | None = None
     coregister: bool | None = None
     resolution_m: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    classes: tuple[Name, ...] = Field(default=(), max_length=254)
+    covers: tuple[Name, ...] = Field(default=(), max_length=16)
+    class_values: tuple[Annotated[int, Field(ge=1, le=2**31)], ...] = ()
+    class_column: str = "class"
+
+    @model_validator(mode="after")
+    def _classes_fit(self) -> DatasetConfig:
+        if self.classes and self.covers:
+            raise ValueError("classes names the kinds of change, covers the land covers they lead between: give one")
+        if len(self.covers) == 1 or len(self.classes) == 1:
+            raise ValueError("one class alone tells nothing apart; expected two or more, or none")
+        kinds = len(self.classes) or len(self.covers) * (len(self.covers) - 1)
+        for name in ("classes", "covers", "class_values"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} holds one twice")
+        if self.class_values and len(self.class_values) != kinds:
+            raise ValueError(f"{len(self.class_values)} class_values; expected {kinds}, one a kind of change")
+        if kinds and self.kind == "oscd":
+            raise ValueError("the labels of oscd tell no kinds of change apart")
+        return self
 
 
 class EvaluateConfig(Config):
@@ -38,6 +64,9 @@ class EvaluateConfig(Config):
         threshold: probability from which a pixel counts as changed; None takes each model card's.
         protocol: `oscd` counts all pixels of full scenes at threshold 0.5 of the uncalibrated probability, as its
             published figures do; `valid` the pixels that are valid at both dates, at `threshold`.
+        ensemble: the models are one, whose probability is the mean of theirs; else each is scored, as seeds of one
+            recipe are.
+        tta: average over the eight symmetries of the square (test-time augmentation).
         allow_overlap: score a model even on scenes that it learned from.
         bootstrap: draws of scenes for the 95 % interval.
         seed: of these draws.
@@ -47,6 +76,8 @@ class EvaluateConfig(Config):
 
     threshold: float | None = Field(default=None, gt=0, le=1)
     protocol: Literal["valid", "oscd"] = "valid"
+    ensemble: bool = False
+    tta: bool = False
     allow_overlap: bool = False
     bootstrap: int = Field(default=1000, ge=1)
     seed: int = Field(default=0, ge=0)

@@ -25,7 +25,8 @@ class AugmentConfig(Config):
         zoom: scaling along both axes together lies between this and its inverse; with `largest_scale` the chip that is
             cut should have `crop_px * largest_scale * zoom` px, or invalid pixels come in at its edge.
         misregister_px: the after date is shifted by up to this much along each axis.
-        swap: chance that the dates are exchanged.
+        swap: chance that the dates are exchanged; not of chips whose labels tell named kinds of change apart, which
+            would no longer be true. Transitions of land cover are turned round.
         gain: standard deviation of the logarithm of a date's gain.
         band_gain: likewise for each band apart.
         offset: standard deviation of what is added to each band of a date, reflectance.
@@ -67,6 +68,7 @@ _LOSSES = ("bce", "dice", "focal", "lovasz", "tversky", "contrastive", "triplet"
 # Which settings of `LossConfig` belong to which of its losses.
 _LOSS_SETTINGS = {
     "positive_weight": ("bce",),
+    "cover_share": ("bce",),
     "hard_negatives": ("bce",),
     "focal_gamma": ("focal",),
     "focal_alpha": ("focal",),
@@ -97,6 +99,7 @@ class LossConfig(Config):
         margin: contrastive: from which distance on a changed pixel is far enough. triplet: by how much.
         mining: triplet: which triplets count: `hard`, the changed pixel closer than the unchanged; `semi_hard`, farther
             but within the margin; `batch_hard`, of each anchor its farthest unchanged and closest changed pixel.
+        cover_share: of the land covers in `bce` where a network learns them too, the change having the rest.
         border: what becomes of labels at the border of a change, which are coarse: `exact` trusts them, `ignore` leaves
             out pixels with another label within `border_px`, `soft` takes the mean label around.
         border_px: half the width of that border.
@@ -117,6 +120,7 @@ class LossConfig(Config):
     miss_weight: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     margin: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     mining: Literal["hard", "semi_hard", "batch_hard"] = "batch_hard"
+    cover_share: float = Field(default=0.5, ge=0, le=1)
     border: Literal["exact", "ignore", "soft"] = "exact"
     border_px: int = Field(default=1, ge=1)
 
@@ -266,6 +270,8 @@ class TrainConfig(Config):
         calibration: of the finished model's probabilities, fitted to the held-out scenes of all folds, see
             `changedet.network.card.Calibration`; its threshold is chosen there too. `platt` takes back what drawing
             half of the chips around changes does to the probabilities, which `temperature` cannot.
+        scene_memory: bytes that the scenes may take in each process; a set that does not fit is read from disk as chips
+            are drawn, the latest blocks kept within as much. The chips are the same.
         threads: torch's threads; part of the recipe, as the order of sums, and so the figures, depend on it.
         device: `auto` is the GPU where there is one; under torchrun each process takes the GPU of its own rank.
         precision: `float16` for GPUs only; `auto` is `bfloat16` where the device computes in it, else `float32`.
@@ -298,6 +304,7 @@ class TrainConfig(Config):
     ema: float = Field(default=0.99, ge=0, lt=1)
     early_stop: EarlyStop | None = None
     calibration: HeldOutCalibration = "platt"
+    scene_memory: Bytes = Field(default=4 * 10**9, ge=0)
     threads: int = Field(default=1, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

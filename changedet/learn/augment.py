@@ -29,11 +29,26 @@ _HAZE = {
 }
 
 
-def augment(batch: Batch, bands: tuple[str, ...], config: AugmentConfig, seed: int, step: int) -> Batch:
+def augment(
+    batch: Batch,
+    bands: tuple[str, ...],
+    config: AugmentConfig,
+    seed: int,
+    step: int,
+    exchanged: tuple[int, ...] | None = (0, 1),
+) -> Batch:
     """Return a batch of chips, cropped to `config.crop_px`: pasted into, turned, scaled, moved and lit.
 
     A pure function of its arguments. Labels and validity move with the pixels; what is invalid afterwards, and a band
     that was dropped, is neutral at both dates.
+
+    Args:
+        batch: chips as they were cut.
+        bands: names of their channels.
+        config: how strongly they are varied.
+        seed: of the training.
+        step: number of the batch.
+        exchanged: what 0 and the kinds 1..K become where the dates are exchanged; None exchanges none.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     if config.paste > 0:
@@ -41,8 +56,10 @@ def augment(batch: Batch, bands: tuple[str, ...], config: AugmentConfig, seed: i
     batch = _warp(batch, config, generator)
     batch = _turn(batch, generator)
     before, after = (_relight(image, bands, config, generator) for image in (batch.before, batch.after))
-    swap = torch.rand(len(before), generator=generator) < config.swap
+    swap = torch.rand(len(before), generator=generator) < (config.swap if exchanged else 0.0)
     before[swap], after[swap] = after[swap], before[swap]
+    if exchanged and exchanged != (0, 1):
+        batch.target[swap] = torch.tensor(exchanged, dtype=torch.float32)[batch.target[swap].long()]
     lost = ~batch.valid | _dropped(len(before), bands, config, generator)
     for image in (before, after):
         image.masked_fill_(lost, NEUTRAL_REFLECTANCE)

@@ -79,12 +79,12 @@ def calibrate(
     model = load_model(name)
     check_places(model.card, dataset, config)
     plain = _with_card(model, calibration=None)
-    before = score_model(plain, dataset, config, report).pixels
+    before = score_model([plain], dataset, config, report).pixels
     if not (before.changed.any() and before.unchanged.any()):
         raise ConfigError(f"{dataset.name} holds only change or none", expected="changed and unchanged valid pixels")
     calibration = fit(before, method, data=dataset.name)
     fitted = _with_card(model, calibration=calibration)
-    after = score_model(fitted, dataset, config, report).pixels
+    after = score_model([fitted], dataset, config, report).pixels
     threshold = choose_threshold(after, wish)
     figures = {**model.card.figures, "calibration": _figures(before, after, threshold, dataset)}
     parents = (f"{model.card.name} {model.digest}",)
@@ -123,14 +123,11 @@ def fit(histogram: ProbabilityHistogram, method: Method, *, data: str) -> Calibr
     return Calibration(method=method, slope=slope, offset=offset, data=data)
 
 
-def recalibrated(histogram: ProbabilityHistogram, calibration: Calibration) -> ProbabilityHistogram:
-    """Return the histogram that a calibration turns an uncalibrated one into: exact up to the rounding to bytes."""
+def recalibrated(calibration: Calibration) -> NDArray[np.intp]:
+    """Return what a calibration makes of each stored probability (255,): exact up to the rounding to bytes."""
     stated = torch.from_numpy(_LOGITS).view(1, 1, 1, -1)
-    becomes = np.rint(probability_of(stated, calibration).numpy().ravel() * STEPS).astype(np.intp)
-    changed, unchanged = (np.zeros_like(part) for part in (histogram.changed, histogram.unchanged))
-    np.add.at(changed, becomes, histogram.changed)
-    np.add.at(unchanged, becomes, histogram.unchanged)
-    return ProbabilityHistogram(changed, unchanged)
+    becomes: NDArray[np.intp] = np.rint(probability_of(stated, calibration).numpy().ravel() * STEPS).astype(np.intp)
+    return becomes
 
 
 def _likeliest(histogram: ProbabilityHistogram, *, with_offset: bool) -> tuple[float, float]:

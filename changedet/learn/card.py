@@ -12,7 +12,9 @@ from torch import Tensor
 from changedet.config import TrainConfig
 from changedet.errors import ModelError
 from changedet.learn.datasets import LabelledScene, open_dataset
+from changedet.learn.kinds import Kinds
 from changedet.learn.predict import chip_of
+from changedet.learn.train import built_with
 from changedet.network.base import ChangeNetwork
 from changedet.network.card import Calibration, Card
 from changedet.network.field import measure_halo, measure_memory, receptive_field
@@ -49,9 +51,9 @@ def make_card(
         command: that reproduces the training.
     """
     plan = config.models[name]
-    channels = len(plan.bands)
     before, after = _tensor(example.before), _tensor(example.after)
-    arguments = {"in_channels": channels, **config.candidates[candidate].arguments}
+    kinds = Kinds.of(config.data)
+    arguments = built_with(config.candidates[candidate], plan.bands, kinds)
     tiling = _tiling(network, before, after, config.augment.crop_px)
     chip = tiling.get("chip_px")
     # Attention takes more memory a pixel the larger the image, so it is measured near the size that will be used.
@@ -63,6 +65,7 @@ def make_card(
         arguments=arguments,
         bands=plan.bands,
         optional_bands=tuple(band for band in plan.bands if band in config.augment.optional_bands),
+        classes=kinds.names,
         resolution_m=config.resolution_m,
         threshold=figures["threshold"],
         stride=network.stride,

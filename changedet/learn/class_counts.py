@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from changedet.learn.counts import ChangeCounts
+from changedet.grid.quantise import NODATA, STEPS, stored_change, stored_threshold
+from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,11 @@ class ClassCounts:
 
     def __add__(self, other: Self) -> ClassCounts:
         return ClassCounts(self.confusion + other.confusion)
+
+    @classmethod
+    def empty(cls, classes: int) -> ClassCounts:
+        """Return the counts of nothing, for K `classes` of change."""
+        return cls(np.zeros((classes + 1, classes + 1), np.int64))
 
     @classmethod
     def of(
@@ -62,3 +69,59 @@ class ClassCounts:
         by_chance = sum(row * col for row, col in zip(rows, cols, strict=True))
         apart = total * total - by_chance
         return (agreed * total - by_chance) / apart if apart else float("nan")
+
+    def figures(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Return for JSON: each class of change against all else, their mean F1, kappa over all; None where undefined.
+
+        Args:
+            names: of the classes 1..K.
+        """
+        of_each = {name: self.of_class(index).figures() for index, name in enumerate(names, start=1)}
+        return {"classes": of_each, "mean_f1": _plain(self.mean_f1), "kappa": _plain(self.kappa)}
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassHistogram:
+    """Valid pixels by truth, by the likeliest class of change, and by the stored probability of change of any kind.
+
+    Gives the counts at any threshold.
+
+    Attributes:
+        pixels: int64 (K + 1, K, 255); the truth is 0 unchanged, 1..K the class.
+    """
+
+    pixels: NDArray[np.int64]
+
+    def __add__(self, other: Self) -> ClassHistogram:
+        return ClassHistogram(self.pixels + other.pixels)
+
+    @classmethod
+    def of(cls, stored: NDArray[np.uint8], truth: NDArray[np.uint8], valid: NDArray[np.bool_]) -> ClassHistogram:
+        """Count `stored` (K, H, W; 255 = no data) by `truth` (H, W; 0..K) where `valid` (H, W; True = valid)."""
+        classes, change = len(stored), stored_change(stored)
+        counted = valid & (change != NODATA)
+        likeliest = stored.argmax(axis=0)[counted]
+        at = (truth[counted].astype(np.int64) * classes + likeliest) * (STEPS + 1) + change[counted]
+        shape = (classes + 1, classes, STEPS + 1)
+        return cls(np.bincount(at, minlength=math.prod(shape)).reshape(shape).astype(np.int64))
+
+    def moved(self, to: NDArray[np.intp]) -> ClassHistogram:
+        """Return it with the pixels of each stored value k at `to[k]` (255,)."""
+        pixels = np.zeros_like(self.pixels)
+        for stored, becomes in enumerate(to):
+            pixels[..., becomes] += self.pixels[..., stored]
+        return ClassHistogram(pixels)
+
+    def change(self) -> ProbabilityHistogram:
+        """Return the histogram of change of any class."""
+        return ProbabilityHistogram(self.pixels[1:].sum(axis=(0, 1)), self.pixels[0].sum(axis=0))
+
+    def counts(self, threshold: float) -> ClassCounts:
+        """Return the counts of the mask that `threshold` (0..1) makes, changed pixels being of the likeliest class."""
+        first = stored_threshold(threshold)
+        changed, unchanged = self.pixels[..., first:].sum(axis=2), self.pixels[..., :first].sum(axis=(1, 2))
+        return ClassCounts(np.column_stack([unchanged, changed]))

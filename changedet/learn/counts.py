@@ -105,6 +105,13 @@ class ProbabilityHistogram:
         scores = [self.counts(k / STEPS).f1 for k in range(1, STEPS + 1)]
         return (int(np.nanargmax(scores)) + 1) / STEPS
 
+    def moved(self, to: NDArray[np.intp]) -> ProbabilityHistogram:
+        """Return it with the pixels of each stored value k at `to[k]` (255,)."""
+        changed, unchanged = np.zeros_like(self.changed), np.zeros_like(self.unchanged)
+        np.add.at(changed, to, self.changed)
+        np.add.at(unchanged, to, self.unchanged)
+        return ProbabilityHistogram(changed, unchanged)
+
     def as_json(self) -> dict[str, list[int]]:
         """Return both histograms as lists."""
         return {"changed": self.changed.tolist(), "unchanged": self.unchanged.tolist()}

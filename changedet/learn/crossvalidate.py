@@ -7,25 +7,34 @@ training is a unit of work with a result file of its own, so an interrupted comm
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from changedet.config import DatasetConfig, TrainConfig
 from changedet.errors import ConfigError
+from changedet.grid import Window
 from changedet.learn import parallel
+from changedet.learn.calibrate import recalibrated
 from changedet.learn.card import make_card
+from changedet.learn.class_counts import ClassHistogram
 from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.datasets import LabelledScene, load_scene, open_dataset, refuse_overlap
+from changedet.learn.datasets import LabelledScene, TrainingScene, open_dataset, refuse_overlap, training_scenes
 from changedet.learn.distance import calibrate_distance, distance_figures
-from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.evaluate import evaluate_classes, evaluate_scene
 from changedet.learn.held_out import HeldOut
+from changedet.learn.kinds import Kinds
 from changedet.learn.log import draw_curves, read_log
 from changedet.learn.predict import chip_of
 from changedet.learn.train import train
@@ -34,6 +43,8 @@ from changedet.network.metric import MetricNetwork
 from changedet.network.package import save_model
 
 _PROTOCOL = "cross-validated over folds of OSCD's training cities, all valid pixels, counts pooled, change class"
+# Side (px) of the largest image on which a network is measured for its card.
+_LARGEST_EXAMPLE_PX = 2048
 
 Report = Callable[[str], None]
 
@@ -132,17 +143,18 @@ def _carry_out_together(tasks: list[Task], jobs: int, report: Report) -> None:
 def run_task(task: Task) -> str:
     """Train and score one task, write its result.json, and return a line for people."""
     bands = task.config.models[task.model].bands
-    cities = {name: _select(scene, bands, task.config) for name, scene in _load(task.config).items()}
+    cities = _scenes(task.config, bands)
     network = train_task(task, cities)
     if parallel.rank() > 0:
         return ""
     result: dict[str, Any] = {"model": task.model, "candidate": task.candidate, "fold": task.fold, "cities": {}}
     pooled = ProbabilityHistogram.empty()
     chip = chip_of(network, len(bands), task.config.augment.crop_px)
+    kinds = Kinds.of(task.config.data)
     for name in task.held_out:
-        histogram = evaluate_scene(network, cities[name], chip)
+        histogram, classes = _scored(network, cities[name], chip, kinds)
         pooled = pooled + histogram
-        result["cities"][name] = histogram.as_json()
+        result["cities"][name] = {**histogram.as_json(), **({"classes": classes.pixels.tolist()} if classes else {})}
     threshold = pooled.best_threshold() if task.held_out else 0.5
     draw_curves(task.folder / "curves.png", read_log(task.folder), pooled, threshold)
     _write_json(task.folder / "result.json", result)
@@ -150,7 +162,16 @@ def run_task(task: Task) -> str:
     return f"{task.model} · {task.candidate} · {'all cities' if task.fold is None else f'fold {task.fold}'}{scored}"
 
 
-def train_task(task: Task, cities: Mapping[str, LabelledScene]) -> ChangeNetwork:
+def _scored(
+    network: ChangeNetwork, scene: TrainingScene, chip: int | None, kinds: Kinds
+) -> tuple[ProbabilityHistogram, ClassHistogram | None]:
+    if not kinds.several:
+        return evaluate_scene(network, scene, chip), None
+    classes = evaluate_classes(network, scene, chip)
+    return classes.change(), classes
+
+
+def train_task(task: Task, cities: Mapping[str, TrainingScene]) -> ChangeNetwork:
     """Train (or finish, or only load) a task's network, with weights rounded to float16 as they will be shipped.
 
     A network that measures a distance is calibrated on the cities that decide when to stop, where there are some, else
@@ -186,18 +207,35 @@ def held_out(model: str, candidate: str, config: TrainConfig) -> HeldOut:
     return HeldOut(tuple(results))
 
 
+def held_out_classes(model: str, candidate: str, config: TrainConfig) -> ClassHistogram:
+    """Return the pixels of all held-out cities by class of change."""
+    records = [
+        json.loads((Task(model, candidate, fold, config).folder / "result.json").read_text())["cities"].values()
+        for fold in range(len(config.folds))
+    ]
+    histograms = (ClassHistogram(np.array(city["classes"], np.int64)) for cities in records for city in cities)
+    return functools.reduce(operator.add, histograms)
+
+
 def cross_validation(model: str, candidate: str, config: TrainConfig) -> dict[str, Any]:
     """Return the figures for the card, all of them of calibrated probabilities."""
     scores = held_out(model, candidate, config)
     calibrated = scores.calibrated(config.calibration)
     apart = scores.fit_apart(config.calibration)
     method = {} if calibrated.calibration is None else {"method": calibrated.calibration.method}
-    return {"protocol": _PROTOCOL, **calibrated.figures(), "calibration": {**method, **apart}}
+    figures = calibrated.figures()
+    kinds = Kinds.of(config.data)
+    by_class = {}
+    if kinds.several:
+        pixels = held_out_classes(model, candidate, config)
+        pixels = pixels if calibrated.calibration is None else pixels.moved(recalibrated(calibrated.calibration))
+        by_class = {"by_class": pixels.counts(calibrated.pooled.best_threshold()).figures(kinds.names)}
+    return {"protocol": _PROTOCOL, **figures, **by_class, "calibration": {**method, **apart}}
 
 
 def _package(task: Task, command: str, report: Report) -> Path:
     bands = task.config.models[task.model].bands
-    cities = {name: _select(scene, bands, task.config) for name, scene in _load(task.config).items()}
+    cities = _scenes(task.config, bands)
     network = train_task(task, cities)
     figures = {name: cross_validation(task.model, name, task.config) for name in task.config.candidates_of(task.model)}
     _write_json(task.config.out / f"{task.model}.json", figures)
@@ -205,7 +243,7 @@ def _package(task: Task, command: str, report: Report) -> Path:
     stated = figures[task.candidate]
     if isinstance(network, MetricNetwork):
         stated = {**stated, "distance": distance_figures(network, scores.calibration, stated["threshold"])}
-    example = max(cities.values(), key=lambda scene: scene.changed.size)
+    example = _example(max(cities.values(), key=lambda scene: math.prod(scene.shape)))
     card = make_card(task.model, task.candidate, network, task.config, stated, scores.calibration, example, command)
     path = task.config.out / f"{task.model}.safetensors"
     draw_curves(path.with_suffix(".png"), read_log(task.folder), scores.pooled, card.threshold)
@@ -214,23 +252,27 @@ def _package(task: Task, command: str, report: Report) -> Path:
     return path
 
 
-def _load(config: TrainConfig) -> dict[str, LabelledScene]:
-    """Return all cities with every band that any model needs, read once a process."""
-    return _load_cities(config.data, _all_bands(config))
+def _scenes(config: TrainConfig, bands: tuple[str, ...]) -> dict[str, TrainingScene]:
+    """Return all cities with the bands that a model needs."""
+    every = _all_bands(config)
+    channels = [every.index(band) for band in bands]
+    return {scene.name: scene.select(channels) for scene in _load(config.data, every, config.scene_memory)}
 
 
 @lru_cache(maxsize=1)
-def _load_cities(data: DatasetConfig, bands: tuple[str, ...]) -> dict[str, LabelledScene]:
-    return {source.name: load_scene(source, bands) for source in open_dataset(data).scenes}
+def _load(data: DatasetConfig, bands: tuple[str, ...], max_bytes: int) -> list[TrainingScene]:
+    """Return all cities with every band that any model needs, read or opened once a process."""
+    return training_scenes(open_dataset(data), bands, max_bytes=max_bytes)
+
+
+def _example(scene: TrainingScene) -> LabelledScene:
+    """Return a scene in memory to measure a network on, the first corner of one that is too large for that."""
+    height, width = (min(side, _LARGEST_EXAMPLE_PX) for side in scene.shape)
+    return LabelledScene(scene.name, *scene.read(Window(0, 0, height, width)))
 
 
 def _all_bands(config: TrainConfig) -> tuple[str, ...]:
     return tuple(sorted({band for plan in config.models.values() for band in plan.bands}))
-
-
-def _select(scene: LabelledScene, bands: tuple[str, ...], config: TrainConfig) -> LabelledScene:
-    channels = [_all_bands(config).index(band) for band in bands]
-    return replace(scene, before=scene.before[channels], after=scene.after[channels])
 
 
 def _check_folds(config: TrainConfig) -> None:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from changedet.learn.datasets.scene import LabelledScene
+from changedet.learn.datasets.scene import TrainingScene
+from changedet.learn.predict import predict
 from changedet.network.card import Calibration
 from changedet.network.metric import MetricNetwork
-from changedet.network.normalise import LogReflectance
 
 _BINS = 4096
+# More pixels than this are not looked at, but every second, third and so on.
+_MOST_PIXELS = 50_000_000
 # Logarithm of the slope over one standard deviation of the distance: from hardly any to a step. Distances that part
 # the two kinds wholly would have an infinite one.
 _SLOPES = (-5.0, 7.0)
 
 
-def calibrate_distance(network: MetricNetwork, scenes: Sequence[LabelledScene]) -> None:
-    """Fit the logistic function from distance to probability to all valid pixels of `scenes`, pooled.
+def calibrate_distance(network: MetricNetwork, scenes: Sequence[TrainingScene]) -> None:
+    """Fit the logistic function from distance to probability to the valid pixels of `scenes`, pooled.
 
     Args:
         network: in eval mode, on the CPU; its `scale` and `threshold` are set.
         scenes: with their truth.
     """
-    distances, changed = (np.concatenate(part) for part in zip(*(_pixels(network, s) for s in scenes), strict=True))
+    every = -(-sum(math.prod(scene.shape) for scene in scenes) // _MOST_PIXELS)
+    parts = (_pixels(network, scene, every) for scene in scenes)
+    distances, changed = (np.concatenate(part) for part in zip(*parts, strict=True))
     scale, threshold = fit_logistic(distances, changed)
     network.calibrate(scale=scale, threshold=threshold)
 
@@ -77,10 +81,12 @@ def fit_logistic(distances: NDArray[np.float32], changed: NDArray[np.bool_]) -> 
     return slope / spread, -offset / slope * spread
 
 
-def _pixels(network: MetricNetwork, scene: LabelledScene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    scaled = (
-        LogReflectance()(torch.as_tensor(date, dtype=torch.float32)[None]) for date in (scene.before, scene.after)
-    )
-    with torch.inference_mode():
-        distance: NDArray[np.float32] = network.distance_of(network(*scaled))[0, 0].numpy()
-    return distance[scene.valid], scene.changed[scene.valid]
+def _pixels(network: MetricNetwork, scene: TrainingScene, every: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return distance and truth of each `every`-th valid pixel."""
+    distances, changed = [], []
+    for window, logits in predict(network, scene):
+        _, _, truth, valid = scene.read(window)
+        distance: NDArray[np.float32] = network.distance_of(logits)[0].numpy()
+        distances.append(distance[valid][::every])
+        changed.append(truth[valid][::every] > 0)
+    return np.concatenate(distances), np.concatenate(changed)

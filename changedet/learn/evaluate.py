@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +13,17 @@ from numpy.typing import NDArray
 
 from changedet.config import EvaluateConfig
 from changedet.detect.choose import bands_for
+from changedet.detect.detector import NetworkDetector
+from changedet.detect.ensemble import EnsembleDetector
 from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ConfigError
-from changedet.grid.quantise import quantise
+from changedet.grid.quantise import quantise, stored_change
+from changedet.learn.class_counts import ClassCounts, ClassHistogram
 from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 from changedet.learn.curves import PrecisionRecall, Reliability
-from changedet.learn.datasets import LabelledDataset, LabelledScene, refuse_overlap
+from changedet.learn.datasets import LabelledDataset, SceneSource, TrainingScene, refuse_overlap
 from changedet.learn.objects import ObjectCounts
-from changedet.learn.predict import predict_logits
+from changedet.learn.predict import predict
 from changedet.learn.score import SceneScore, score_scene
 from changedet.network.base import ChangeNetwork
 from changedet.network.calibration import probability_of
@@ -67,6 +72,12 @@ class ModelScore:
     def objects(self) -> ObjectCounts:
         """The objects of all scenes."""
         return sum((scene.objects for scene in self.scenes), start=ObjectCounts.empty())
+
+    @property
+    def classes(self) -> ClassCounts | None:
+        """The pixels of all scenes by class of change at the threshold; None where these are not the labels'."""
+        of_scenes = [scene.classes for scene in self.scenes if scene.classes is not None]
+        return functools.reduce(operator.add, of_scenes) if of_scenes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,7 @@ def _model_json(model: ModelScore) -> dict[str, Any]:
         "expected_calibration_error": _plain(reliability.expected_error),
         "scenes": {s.name: s.pixels.counts(model.threshold).figures() for s in model.scenes},
         "objects": model.objects.figures(),
+        "classes": None if model.classes is None else model.classes.figures(model.card.classes),
         "curves": {
             "threshold": _list(curve.threshold),
             "precision": _list(curve.precision),
@@ -180,10 +192,12 @@ def evaluate(models: Sequence[str], dataset: LabelledDataset, config: EvaluateCo
     """
     scores = []
     warnings: list[str] = []
-    for name in models:
-        model = load_model(name)
-        warnings += check_places(model.card, dataset, config)
-        scores.append(score_model(model, dataset, config, report))
+    for names in [models] if config.ensemble else [[name] for name in models]:
+        members = [load_model(name) for name in names]
+        for model in members:
+            warnings += check_places(model.card, dataset, config)
+        scores.append(score_model(members, dataset, config, report))
+        warnings += _other_classes(scores[-1].card, dataset)
     if not any((score.pixels.changed.sum() + score.pixels.unchanged.sum()) for score in scores):
         raise ConfigError(f"no pixel of {dataset.name} is valid and its truth known", expected="labelled, valid pixels")
     told = tuple(dict.fromkeys(warnings))
@@ -204,30 +218,54 @@ def check_places(card: Card, dataset: LabelledDataset, config: EvaluateConfig) -
     return notes
 
 
-def score_model(model: ChangeModel, dataset: LabelledDataset, config: EvaluateConfig, report: Report) -> ModelScore:
-    """Score one model on all scenes of a dataset.
+def score_model(
+    members: Sequence[ChangeModel], dataset: LabelledDataset, config: EvaluateConfig, report: Report
+) -> ModelScore:
+    """Score a model, or the mean of several, on all scenes of a dataset.
 
     Raises:
-        PairError: a scene lacks a band that it needs.
+        PairError: a scene lacks a band that one needs.
+        ModelError: several that have no mean.
     """
-    threshold = config.threshold or model.card.threshold
     if config.protocol == "oscd":
         # Published figures are of what a network itself holds likelier than not.
-        own = model.card.model_copy(update={"calibration": None})
-        model, threshold = ChangeModel(model.network, own, model.digest).eval(), 0.5
+        members = [_own(model) for model in members]
     scenes = []
     for source in dataset.scenes:
-        detector = TorchDetector(model, config.device, bands_for(model.card, source.scenes()))
+        detector = _detector(members, source, config)
+        threshold = 0.5 if config.protocol == "oscd" else config.threshold or detector.card.threshold
         score = score_scene(
             source,
             detector,
             threshold=threshold,
             max_memory=config.max_memory,
             all_pixels=config.protocol == "oscd",
+            channels=len(detector.card.classes),
+            by_class=dataset.kinds.several and detector.card.classes == dataset.kinds.names,
         )
         scenes.append(score)
-        report(f"{model.card.name} · {source.name}: F1 {score.pixels.counts(threshold).f1:.3f}")
-    return ModelScore(model.card, model.digest, threshold, tuple(scenes))
+        report(f"{detector.card.name} · {source.name}: F1 {score.pixels.counts(threshold).f1:.3f}")
+    return ModelScore(detector.card, detector.digest, threshold, tuple(scenes))
+
+
+def _own(model: ChangeModel) -> ChangeModel:
+    """Return a model whose probabilities are its network's own."""
+    card = model.card.model_copy(update={"calibration": None})
+    return ChangeModel(model.network, card, model.digest).eval()
+
+
+def _detector(members: Sequence[ChangeModel], source: SceneSource, config: EvaluateConfig) -> NetworkDetector:
+    scenes = source.scenes()
+    each = [TorchDetector(model, config.device, bands_for(model.card, scenes)) for model in members]
+    return EnsembleDetector(each, turned=config.tta) if config.tta or len(each) > 1 else each[0]
+
+
+def _other_classes(card: Card, dataset: LabelledDataset) -> list[str]:
+    """Return what should be known where a model tells other kinds of change apart than the labels."""
+    if len(card.classes) == 1 or card.classes == dataset.kinds.names:
+        return []
+    told = ", ".join(dataset.kinds.names)
+    return [f"{card.name} tells {', '.join(card.classes)} apart, the labels {told}: scored as change of any kind"]
 
 
 def _far_off(card: Card, dataset: LabelledDataset) -> list[str]:
@@ -238,14 +276,29 @@ def _far_off(card: Card, dataset: LabelledDataset) -> list[str]:
     return [f"pixels of {worst:.3g} m, where {card.name} learned from {card.resolution_m:g} m: expect poorer figures"]
 
 
-def evaluate_scene(network: ChangeNetwork, scene: LabelledScene, chip_px: int | None = None) -> ProbabilityHistogram:
-    """Return the histogram of one scene in memory, from the bytes that a run would store.
+def evaluate_scene(network: ChangeNetwork, scene: TrainingScene, chip_px: int | None = None) -> ProbabilityHistogram:
+    """Return the histogram of one scene, from the bytes that a run would store.
 
     Args:
         network: in eval mode, on the CPU.
-        scene: with its truth.
+        scene: with its truth, in memory or on disk.
         chip_px: see `changedet.learn.predict`.
     """
-    logits = predict_logits(network, scene, chip_px)
-    probability = probability_of(logits[None], None)[0].sum(dim=0).numpy()
-    return ProbabilityHistogram.of(quantise(probability, scene.valid), scene.changed, scene.valid)
+    parts = _stored(network, scene, chip_px)
+    histograms = (ProbabilityHistogram.of(stored_change(stored), truth > 0, valid) for stored, truth, valid in parts)
+    return sum(histograms, start=ProbabilityHistogram.empty())
+
+
+def evaluate_classes(network: ChangeNetwork, scene: TrainingScene, chip_px: int | None = None) -> ClassHistogram:
+    """Return the histogram of one scene by class of change; see `evaluate_scene`."""
+    parts = (ClassHistogram.of(*part) for part in _stored(network, scene, chip_px))
+    return functools.reduce(operator.add, parts)
+
+
+def _stored(
+    network: ChangeNetwork, scene: TrainingScene, chip_px: int | None
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yield stored probabilities (K, H, W), truth (H, W) and valid (H, W) of windows that make up a scene."""
+    for window, logits in predict(network, scene, chip_px):
+        _, _, truth, valid = scene.read(window)
+        yield quantise(probability_of(logits[None], None)[0].numpy(), valid), truth, valid

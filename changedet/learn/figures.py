@@ -28,7 +28,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, overwrite: bool = 
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """Return the tables of an evaluation in Markdown: models, scenes, objects."""
+    """Return the tables of an evaluation in Markdown: models, scenes, objects, classes of change."""
     content = evaluation.as_json()
     parts = [
         f"# {_cell(content['dataset'])}",
@@ -37,6 +37,7 @@ def markdown(evaluation: Evaluation) -> str:
         _models_table(content),
         *(_scenes_table(model) for model in content["models"]),
         *(_objects_table(model) for model in content["models"]),
+        *(_classes_table(model) for model in content["models"] if model["classes"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -77,6 +78,13 @@ def _objects_table(model: dict[str, Any]) -> str:
     ]
     bounds = ", ".join(f"{name} from {low:,.0f} m²" for name, low in SIZES_M2.items())
     return f"## {_cell(model['model'])} by object\n\nSizes: {bounds}.\n\n" + _table(header, rows)
+
+
+def _classes_table(model: dict[str, Any]) -> str:
+    classes = model["classes"]
+    rows = [[name, *(figures[ratio] for ratio in RATIOS)] for name, figures in classes["classes"].items()]
+    told = f"Mean F1 {_said(classes['mean_f1'])}, kappa over all classes {_said(classes['kappa'])}."
+    return f"## {_cell(model['model'])} by class of change\n\n{told}\n\n" + _table(["class", *RATIOS], rows)
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> str:

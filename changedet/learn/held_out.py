@@ -37,7 +37,7 @@ class HeldOut:
         if method == "none" or not _is_mixed(self.pooled):
             return self
         calibration = fit(self.pooled, method, data=f"held-out scenes of {len(self.folds)} folds")
-        folds = tuple({name: recalibrated(h, calibration) for name, h in fold.items()} for fold in self.folds)
+        folds = tuple({name: h.moved(recalibrated(calibration)) for name, h in fold.items()} for fold in self.folds)
         return replace(self, folds=folds, calibration=calibration)
 
     def figures(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class HeldOut:
         for fold, rest in zip(self.folds, others, strict=True):
             fitted = rest.calibrated(method)
             own = _pool([fold])
-            own = own if fitted.calibration is None else recalibrated(own, fitted.calibration)
+            own = own if fitted.calibration is None else own.moved(recalibrated(fitted.calibration))
             after, counts = after + own, counts + own.counts(fitted.pooled.best_threshold())
         errors = [round(Reliability.of(histogram).expected_error, 4) for histogram in (self.pooled, after)]
         return {

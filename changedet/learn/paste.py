@@ -32,13 +32,13 @@ class ChangedObject:
     Attributes:
         before: float32 (C, h, w).
         after: float32 (C, h, w).
-        changed: bool (h, w), True = the object.
+        truth: float32 (h, w), the kind of change 1..K on the object, else 0.
         weight: float32 (h, w), 1 on the object, falling to 0 over the feather.
     """
 
     before: NDArray[np.float32]
     after: NDArray[np.float32]
-    changed: NDArray[np.bool_]
+    truth: NDArray[np.float32]
     weight: NDArray[np.float32]
 
     def turned(self, quarter: int, *, mirrored: bool) -> ChangedObject:
@@ -48,7 +48,7 @@ class ChangedObject:
             array = np.rot90(array, quarter, (-2, -1))
             return array[..., ::-1] if mirrored else array
 
-        return ChangedObject(turn(self.before), turn(self.after), turn(self.changed), turn(self.weight))
+        return ChangedObject(turn(self.before), turn(self.after), turn(self.truth), turn(self.weight))
 
 
 def paste_changes(batch: Batch, *, share: float, feather: int, generator: torch.Generator) -> Batch:
@@ -95,7 +95,7 @@ def cut_object(
     Args:
         before: (C, H, W).
         after: (C, H, W).
-        target: (1, H, W), 1 changed.
+        target: (1, H, W), 0 unchanged, 1..K the kind of change.
         valid: bool (1, H, W), True = valid.
         feather: px.
         rng: of the draws.
@@ -111,7 +111,8 @@ def cut_object(
         whole = not (inside[[0, -1]].any() or inside[:, [0, -1]].any())
         if whole and valid[0][inside].all() and not (changed & inside & ~own).any():
             rows, cols = ndimage.find_objects(inside.astype(np.int8))[0]
-            found = ChangedObject(before[:, rows, cols], after[:, rows, cols], own[rows, cols], weight[rows, cols])
+            truth = np.where(own, target[0], 0)
+            found = ChangedObject(before[:, rows, cols], after[:, rows, cols], truth[rows, cols], weight[rows, cols])
             return found.turned(int(rng.integers(4)), mirrored=bool(rng.integers(2)))
     return None
 
@@ -148,4 +149,4 @@ def _paste(
 ) -> None:
     for image, pixels in ((before, found.before), (after, found.after)):
         image[:, *place] += found.weight * (pixels - image[:, *place])
-    target[place][found.changed] = 1
+    target[place][found.truth > 0] = found.truth[found.truth > 0]

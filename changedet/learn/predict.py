@@ -1,6 +1,8 @@
-"""A network's map of a scene in memory: in one pass where that is what chips would give, else by the chips of a run."""
+"""A network's answers over a scene, by the chips of a run, or in one pass where the scene is small enough for that."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -9,11 +11,15 @@ from torch import Tensor
 
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.grid import Window, plan_chips
-from changedet.learn.datasets.scene import LabelledScene
+from changedet.learn.datasets.scene import TrainingScene
 from changedet.network.base import ChangeNetwork
 from changedet.network.field import UnboundedFieldError, receptive_field
 from changedet.network.normalise import LogReflectance
 from changedet.network.seam import fixed_chip, fixed_halo
+
+# Scenes of up to so many px go through a network of bounded field whole; larger ones in cores of half this side.
+_WHOLE_PX = 2048**2
+_CORE_PX = 1024
 
 
 def chip_of(network: ChangeNetwork, in_channels: int, crop_px: int) -> int | None:
@@ -28,39 +34,48 @@ def chip_of(network: ChangeNetwork, in_channels: int, crop_px: int) -> int | Non
     return None
 
 
-def predict_logits(network: ChangeNetwork, scene: LabelledScene, chip_px: int | None = None) -> Tensor:
-    """Return the logits (K, H, W), float32, of a scene in memory.
+def predict(
+    network: ChangeNetwork, scene: TrainingScene, chip_px: int | None = None
+) -> Iterator[tuple[Window, Tensor]]:
+    """Yield windows that make up a scene, and the logits (K, H, W), float32, of each.
 
     Args:
         network: in eval mode, on the CPU.
-        scene: its images are (C, H, W).
+        scene: in memory or on disk.
         chip_px: side of the chips, a multiple of the stride, where the network's answer depends on it.
     """
-    height, width = scene.changed.shape
-    if chip_px is None:
-        return _logits(network, scene.before, scene.after)
-    plan = plan_chips(height, width, chip=chip_px, halo=fixed_halo(chip_px, network.stride), stride=network.stride)
-    logits = torch.empty(network.classes, height, width)
-    for chip in plan.chips:
-        part = _logits(network, *(_read(image, chip.read) for image in (scene.before, scene.after)))
-        rows, cols = chip.core.relative_to(chip.read).slices
-        logits[(slice(None), *chip.core.slices)] = part[:, rows, cols]
-    return logits
+    height, width = scene.shape
+    if chip_px is None and height * width <= _WHOLE_PX:
+        whole = Window(0, 0, height, width)
+        yield whole, _logits(network, *_read(scene, whole))
+        return
+    chip, halo = _chips(network, scene.channels) if chip_px is None else (chip_px, fixed_halo(chip_px, network.stride))
+    for part in plan_chips(height, width, chip=chip, halo=halo, stride=network.stride).chips:
+        rows, cols = part.core.relative_to(part.read).slices
+        yield part.core, _logits(network, *_read(scene, part.read))[:, rows, cols]
 
 
-def _logits(network: ChangeNetwork, before: NDArray[np.float16], after: NDArray[np.float16]) -> Tensor:
+def _chips(network: ChangeNetwork, channels: int) -> tuple[int, int]:
+    """Return chip and halo (px) with which a large scene's answer is that of one pass."""
+    stride = network.stride
+    halo = -(-receptive_field(network, channels) // stride) * stride
+    return -(-_CORE_PX // stride) * stride + 2 * halo, halo
+
+
+def _logits(network: ChangeNetwork, before: NDArray[np.generic], after: NDArray[np.generic]) -> Tensor:
     dates = (LogReflectance()(torch.as_tensor(image, dtype=torch.float32)[None]) for image in (before, after))
     with torch.inference_mode():
         logits: Tensor = network(*dates)
     return logits[0].float()
 
 
-def _read(image: NDArray[np.float16], window: Window) -> NDArray[np.float16]:
-    """Return a window (C, H, W) of an image; below and right of it, within one stride, is the neutral reflectance."""
-    _, height, width = image.shape
-    part = image[:, window.row : window.row + window.height, window.col : window.col + window.width]
-    beyond = (window.row + window.height - height, window.col + window.width - width)
-    if max(beyond) <= 0:
-        return part
-    edges = ((0, 0), *((0, max(over, 0)) for over in beyond))
-    return np.pad(part, edges, constant_values=NEUTRAL_REFLECTANCE)
+def _read(scene: TrainingScene, window: Window) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return both dates (C, H, W) of a window; below and right of the scene, within a stride, is the neutral value."""
+    inside = window.intersect(Window(0, 0, *scene.shape))
+    assert inside is not None  # noqa: S101 - chips begin inside
+    before, after, *_ = scene.read(inside)
+    if inside == window:
+        return before, after
+    edges = ((0, 0), (0, window.height - inside.height), (0, window.width - inside.width))
+    first, second = (np.pad(date, edges, constant_values=NEUTRAL_REFLECTANCE) for date in (before, after))
+    return first, second

@@ -110,9 +110,9 @@ def review(
         whole = Window(0, 0, height, width)
         chip = pair.read(whole)
         truth = PolygonLabels(polygons, area, pair.geobox)
-        changed, known = truth.read(whole)
+        kinds, known = truth.read(whole)
         valid = known & chip.valid
-        if not (changed & valid).any():
+        if not ((kinds > 0) & valid).any():
             raise PairError(f"no polygon of change in {labels} lies on valid pixels", expected="at least one")
         held = _hold_out(polygons, held_out_share, seed)
         apart = _held_region(held, pair.geobox)
@@ -121,13 +121,19 @@ def review(
         box = pair.geobox.geographic_extent.boundingbox
         name = labels.stem
     reviewed = ReviewedPair(
-        scene=LabelledScene(name, before, after, changed, learned),
+        scene=LabelledScene(name, before, after, kinds, learned),
         refuted=truth.refuted(whole) & learned,
         held_out=valid & apart,
-        polygons=(int(polygons["changed"].sum()), int((held.polygons & polygons["changed"].to_numpy(bool)).sum())),
+        polygons=(int(_is_change(polygons).sum()), int((held.polygons & _is_change(polygons)).sum())),
         place=Place(name=name, bounds=(box.left, box.bottom, box.right, box.top)),
     )
     return reviewed, cut
+
+
+def _is_change(polygons: gpd.GeoDataFrame) -> Bools:
+    """Return which polygons are changes, bool (N,); the others are reviewed false alarms."""
+    changes: Bools = polygons["kind"].to_numpy() > 0
+    return changes
 
 
 def _bounding(polygons: gpd.GeoDataFrame, geobox: GeoBox) -> shapely.Geometry:
@@ -174,7 +180,7 @@ def _hold_out(polygons: gpd.GeoDataFrame, share: float, seed: int) -> Split:
 
     Nothing is held out where there are fewer than four polygons of change, or all of them lie in one block.
     """
-    shapes, changed = polygons.geometry.to_numpy(), polygons["changed"].to_numpy(bool)
+    shapes, changed = polygons.geometry.to_numpy(), _is_change(polygons)
     blocks = _block_boxes(shapely.total_bounds(shapes[changed]))
     points = shapely.point_on_surface(shapes)
     of_polygon = np.array([int(np.argmin(shapely.distance(blocks, point))) for point in points])
@@ -198,8 +204,8 @@ def _held_region(split: Split, geobox: GeoBox) -> Bools:
     """Return the pixels of what is held out, less those of polygons to learn from, bool (H, W)."""
     height, width = geobox.shape
     masks = [
-        PolygonLabels(gpd.GeoDataFrame({"changed": np.ones(len(part), bool)}, geometry=part), None, geobox)
+        PolygonLabels(gpd.GeoDataFrame({"kind": np.ones(len(part), np.uint8)}, geometry=part), None, geobox)
         for part in (split.held, split.learned)
     ]
-    held, learned = (mask.read(Window(0, 0, height, width))[0] for mask in masks)
+    held, learned = (mask.read(Window(0, 0, height, width))[0] > 0 for mask in masks)
     return held & ~learned

@@ -28,7 +28,7 @@ class Batch:
     Attributes:
         before: reflectance, float32 (N, C, H, W).
         after: reflectance, float32 (N, C, H, W).
-        target: float32 (N, 1, H, W), 1 changed.
+        target: float32 (N, 1, H, W), 0 unchanged, 1..K the kind of change.
         valid: bool (N, 1, H, W), True = valid.
     """
 
@@ -130,9 +130,9 @@ def _fill(batch: Batch, chip: int, scene: TrainingScene, window: Window) -> None
     inside = window.intersect(Window(0, 0, *scene.shape))
     if inside is None:
         return
-    before, after, changed, valid = scene.read(inside)
+    before, after, truth, valid = scene.read(inside)
     at = (chip, slice(None), *inside.relative_to(window).slices)
     batch.before[at] = torch.from_numpy(before)
     batch.after[at] = torch.from_numpy(after)
-    batch.target[at] = torch.from_numpy(changed[None]).float()
+    batch.target[at] = torch.from_numpy(truth[None]).float()
     batch.valid[at] = torch.from_numpy(valid[None])

@@ -15,11 +15,12 @@ from changedet.detect.detector import ChangeDetector
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.grid import Window
 from changedet.grid.quantise import NODATA, stored_change, stored_threshold
+from changedet.learn.class_counts import ClassCounts
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets.labels import Labels
 from changedet.learn.datasets.scene import SceneSource
 from changedet.learn.objects import ObjectCounts, count_objects
-from changedet.write.raster import RasterLayout, RasterSink
+from changedet.write.raster import RasterLayout, RasterSink, mask_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,13 @@ class SceneScore:
         name: of the scene.
         pixels: its valid pixels whose truth is known, by stored probability and truth.
         objects: at the threshold it was scored with.
+        classes: likewise, pixels by their class of change; None where map and labels do not tell the same ones apart.
     """
 
     name: str
     pixels: ProbabilityHistogram
     objects: ObjectCounts
+    classes: ClassCounts | None = None
 
 
 class ScoringSink:
@@ -45,21 +48,30 @@ class ScoringSink:
         lowest: stored probability from which a pixel is changed.
         mask: takes the map's changed pixels.
         truth: takes the truth's, where the map is valid.
+        channels: of what it takes, the first so many are probabilities; the rest is not looked at.
+        by_class: count classes of change too.
     """
 
-    def __init__(self, labels: Labels, lowest: int, mask: RasterSink, truth: RasterSink) -> None:
+    def __init__(
+        self, labels: Labels, lowest: int, mask: RasterSink, truth: RasterSink, *, channels: int, by_class: bool
+    ) -> None:
         self._labels = labels
+        self._channels = channels
         self._lowest = lowest
         self._mask = mask
         self._truth = truth
         self.pixels = ProbabilityHistogram.empty()
+        self.classes = ClassCounts.empty(channels) if by_class else None
 
     def write(self, window: Window, array: NDArray[np.uint8]) -> None:
         """Take the stored probabilities (K, H, W); of several kinds of change, that of any counts."""
+        array = array[: self._channels]
         stored = stored_change(array)
-        changed, known = self._labels.read(window)
-        counted = known & (stored != NODATA)
+        truth, known = self._labels.read(window)
+        counted, changed = known & (stored != NODATA), truth > 0
         self.pixels = self.pixels + ProbabilityHistogram.of(stored, changed, counted)
+        if self.classes is not None:
+            self.classes += ClassCounts.of(mask_of(array, self._lowest), truth, counted, classes=self._channels)
         self._mask.write(window, (counted & (stored >= self._lowest)).astype(np.uint8))
         self._truth.write(window, (counted & changed).astype(np.uint8))
 
@@ -71,6 +83,8 @@ def score_scene(
     threshold: float,
     max_memory: int,
     all_pixels: bool = False,
+    channels: int | None = None,
+    by_class: bool = False,
     progress: Progress = silent,
 ) -> SceneScore:
     """Map a scene and compare the map with its truth.
@@ -81,6 +95,8 @@ def score_scene(
         threshold: probability from which a pixel is changed, for the objects.
         max_memory: bytes the process may hold.
         all_pixels: count every pixel of the labels, those without a map as mapped unchanged.
+        channels: how many of the detector's channels, from the first, are probabilities; None for all.
+        by_class: count the classes of change too, which are those of the labels.
         progress: hears of each chip.
     """
     with ExitStack() as stack:
@@ -91,11 +107,18 @@ def score_scene(
         plan = plan_within(height, width, detector, halo=detector.halo, max_memory=max_memory)
         layout = RasterLayout(geobox)
         with RasterSink(work / "mask.tif", layout) as mask, RasterSink(work / "truth.tif", layout) as truth:
-            sink = ScoringSink(opened.labels, stored_threshold(threshold), mask, truth)
+            sink = ScoringSink(
+                opened.labels,
+                stored_threshold(threshold),
+                mask,
+                truth,
+                channels=channels or detector.classes,
+                by_class=by_class,
+            )
             stitch(opened.pair, detector, plan, sink, progress)
         objects = count_objects(work / "mask.tif", work / "truth.tif", pixel_m2=source.resolution_m() ** 2)
         pixels = _completed(sink.pixels, opened.labels) if all_pixels else sink.pixels
-    return SceneScore(source.name, pixels, objects)
+    return SceneScore(source.name, pixels, objects, sink.classes)
 
 
 def _completed(pixels: ProbabilityHistogram, labels: Labels) -> ProbabilityHistogram:

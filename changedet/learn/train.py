@@ -15,21 +15,24 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from changedet.config import Candidate, TrainConfig
+from changedet.config import Candidate, LossConfig, TrainConfig
 from changedet.errors import ConfigError
 from changedet.learn import parallel
 from changedet.learn.augment import augment
 from changedet.learn.checkpoint import Best, TrainingState
 from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.datasets.scene import LabelledScene, TrainingScene
+from changedet.learn.datasets.scene import TrainingScene
 from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.kinds import Kinds
 from changedet.learn.log import TrainingLog
 from changedet.learn.predict import chip_of
 from changedet.learn.sample import Batch, ChipSampler
 from changedet.network.base import ChangeNetwork, lay_out
+from changedet.network.class_losses import ClassLoss, change_logits
 from changedet.network.losses import ChangeLoss, chip_losses
 from changedet.network.normalise import LogReflectance
 from changedet.network.package import build_network
+from changedet.network.semantic import SemanticLearner, SemanticSMP
 
 Progress = Callable[[int, float], None]
 
@@ -41,7 +44,7 @@ def train(
     config: TrainConfig,
     folder: Path,
     progress: Progress,
-    validation: Sequence[LabelledScene] = (),
+    validation: Sequence[TrainingScene] = (),
 ) -> ChangeNetwork:
     """Train a network, going on from the last checkpoint in `folder` if there is one.
 
@@ -78,19 +81,23 @@ class _Training:
         candidate: Candidate,
         config: TrainConfig,
         folder: Path,
-        validation: Sequence[LabelledScene],
+        validation: Sequence[TrainingScene],
     ) -> None:
         self.config, self.bands, self.folder, self.validation = config, bands, folder, validation
         self.device = parallel.choose_device(config.device)
         self.half = half_type(config.precision, self.device)
         torch.manual_seed(config.seed)
-        network = build_network(candidate.architecture, {"in_channels": len(bands), **candidate.arguments})
+        kinds = Kinds.of(config.data)
+        network = build_network(candidate.architecture, built_with(candidate, bands, kinds))
+        check_classes(network, candidate.architecture, kinds)
+        self.exchanged = kinds.exchanged
         self.chip = chip_of(network, len(bands), config.augment.crop_px) if config.early_stop else None
         self.network = network.to(self.device)
         self.layout = lay_out(self.network, half=self.half is not None)
-        self.shared = parallel.share_gradients(self.network, self.device)
+        learner = SemanticLearner(self.network) if isinstance(self.network, SemanticSMP) else self.network
+        self.shared = parallel.share_gradients(learner, self.device)
         self.normalise = LogReflectance()
-        self.loss = ChangeLoss(candidate.loss or config.loss, getattr(network, "distance_of", None))
+        self.loss = _loss(candidate.loss or config.loss, network, kinds)
         self.sampler = ChipSampler(
             scenes,
             size=config.chip_px,
@@ -163,15 +170,15 @@ class _Training:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + index)  # dropout, and what losses draw
         centres = self.sampler.centres(index)
-        batch = augment(self.sampler.cut(centres), self.bands, config.augment, config.seed, index)
+        batch = augment(self.sampler.cut(centres), self.bands, config.augment, config.seed, index, self.exchanged)
         before, after, target, valid = self._sent(batch)
         with parallel.withhold_gradients(self.shared, until_last=not last):
             with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-                logits = self.shared(before, after)
-            value = self.loss(logits, target, valid)
+                output = self.shared(before, after)
+            value = self.loss(output, target, valid)
             torch.autograd.backward(self.state.scaler.scale(value.total / config.accumulate))
         if config.hard_share:
-            losses = chip_losses(logits, target, valid).tolist()
+            losses = chip_losses(change_logits(output), target > 0, valid).tolist()
             visits = parallel.gather(list(zip(centres, losses, strict=True)))
             self.sampler.hard.record(visits)
         return {"loss": value.total.item(), **{name: part.item() for name, part in value.parts.items()}}
@@ -205,6 +212,31 @@ class _Training:
         if self.state.best.weights:
             network.load_state_dict(self.state.best.weights)
         return network
+
+
+def built_with(candidate: Candidate, bands: tuple[str, ...], kinds: Kinds) -> dict[str, Any]:
+    """Return the arguments of a candidate's network: the bands, the kinds of change, and its own."""
+    return {"in_channels": len(bands), **kinds.arguments(candidate.architecture), **candidate.arguments}
+
+
+def check_classes(network: ChangeNetwork, architecture: str, kinds: Kinds) -> None:
+    """Refuse a network whose channels are not the kinds of change that are learned.
+
+    Raises:
+        ConfigError: it has others.
+    """
+    if network.classes != len(kinds.names):
+        raise ConfigError(
+            f"{architecture} tells {network.classes} kinds of change apart, the labels {len(kinds.names)}",
+            expected="as many",
+            remedy="data: {…, classes: […]}, or covers: […] for semantic_smp; no such argument of the candidate",
+        )
+
+
+def _loss(config: LossConfig, network: ChangeNetwork, kinds: Kinds) -> ChangeLoss | ClassLoss:
+    if kinds.several:
+        return ClassLoss(config, kinds.pairs)
+    return ChangeLoss(config, getattr(network, "distance_of", None))
 
 
 def half_type(precision: str, device: torch.device) -> torch.dtype | None:

@@ -124,7 +124,7 @@ def treat_border(target: Tensor, valid: Tensor, config: LossConfig) -> tuple[Ten
     """Return target and valid after what `config.border` says of pixels within `border_px` of another label.
 
     Args:
-        target: (N, K, H, W), 1 changed.
+        target: (N, K, H, W), 1 changed; with `ignore` also (N, 1, H, W) of kinds 0..K.
         valid: bool (N, 1, H, W), True = valid; what target holds where it is False plays no part.
         config: of the loss.
     """
@@ -137,7 +137,7 @@ def treat_border(target: Tensor, valid: Tensor, config: LossConfig) -> tuple[Ten
         total, count = (functional.avg_pool2d(x, side, 1, around) for x in (known, valid.float()))
         return torch.where(valid, total / count.clamp(min=1e-6), target), valid
     highest = functional.max_pool2d(known, side, 1, around)
-    lowest = -functional.max_pool2d(-target.masked_fill(~valid, 1), side, 1, around)
+    lowest = -functional.max_pool2d(-target.masked_fill(~valid, torch.inf), side, 1, around)
     return target, valid & (highest <= lowest).all(dim=1, keepdim=True)
 
 
@@ -175,7 +175,11 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
         logits: (K, P).
         target: (K, P), 0..1.
     """
-    probability = logits.sigmoid()
+    return dice_of(logits.sigmoid(), target)
+
+
+def dice_of(probability: Tensor, target: Tensor) -> Tensor:
+    """Return the Dice loss of probabilities (K, P); see `dice`."""
     overlap, total = (x.sum(dim=1) for x in (probability * target, probability + target))
     return (1 - (2 * overlap + _DICE_SMOOTHING) / (total + _DICE_SMOOTHING)).mean()
 

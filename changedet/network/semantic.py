@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from changedet.network.base import SiameseNetwork, pad_to_stride
 from changedet.network.class_losses import SemanticLogits
@@ -86,6 +86,18 @@ class SemanticSMP(SiameseNetwork):
     def _parts(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> SemanticLogits:
         covers = (self.cover_head(self.cover_decoder(list(date))) for date in (before, after))
         return SemanticLogits(self.change.compare(before, after), *covers)
+
+
+class SemanticLearner(nn.Module):
+    """A semantic network as its loss sees it: `forward` gives the parts, so that wrappers of modules hand them on."""
+
+    def __init__(self, network: SemanticSMP) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, before: Tensor, after: Tensor) -> SemanticLogits:
+        """Return what `SemanticSMP.semantic` does."""
+        return self.network.semantic(before, after)
 
 
 def transitions(covers: Sequence[str]) -> tuple[str, ...]:

@@ -183,3 +183,14 @@ def test_deterministic() -> None:
     assert torch.equal(one.before, same.before)
     assert torch.equal(one.after, same.after)
     assert not torch.equal(one.before, other.before)
+
+
+def test_exchanging_the_dates_turns_transitions_round_and_spares_named_kinds() -> None:
+    batch = _coordinates()
+    batch.after.mul_(2)
+    batch.target.mul_(2)  # the second kind
+    swap, whole = _still(swap=1, crop_px=_SIZE), {"seed": 3, "step": 0}
+    exchanged = augment(batch, _BANDS, swap, **whole, exchanged=(0, 2, 1))
+    assert torch.equal(exchanged.target, (exchanged.after[:, :1] > 20).float())
+    kept = augment(batch, _BANDS, swap, **whole, exchanged=None)
+    assert torch.equal(kept.target, 2 * (kept.before[:, :1] > 20).float())

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from changedet.config import Candidate, LossConfig, ModelPlan, TrainConfig
 from changedet.errors import ConfigError
 from changedet.learn import card
-from changedet.learn.crossvalidate import Task, best_candidate, train_models
+from changedet.learn.crossvalidate import Task, best_candidate, run_task, train_models
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset
 from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.held_out import HeldOut
@@ -211,6 +211,23 @@ def test_refuses_to_validate_on_a_scene_that_is_not_there(
 def test_refuses_to_hold_out_all_that_is_validated_on(make_config: MakeConfig) -> None:
     with pytest.raises(ValueError, match="leaves nothing to validate on beside the fold a"):
         make_config(early_stop={"scenes": ["a"]})
+
+
+def test_a_set_larger_than_its_budget_is_learned_and_scored_the_same_from_disk(
+    tmp_path: Path, make_oscd: MakeOscd, make_config: MakeConfig
+) -> None:
+    data = make_oscd(tmp_path / "oscd", _CITIES, 96)
+    results, weights = [], []
+    for memory in (10**9, 200_000):
+        config = make_config(
+            data=data, out=tmp_path / str(memory), folds=[["a"], ["b", "c"]], scene_memory=memory, steps=2
+        )
+        task = Task("tiny", "diff", 0, config)
+        run_task(task)
+        results.append(json.loads((task.folder / "result.json").read_text()))
+        weights.append(load_file(task.folder / "checkpoint.safetensors"))
+    assert results[0] == results[1]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 @pytest.mark.slow

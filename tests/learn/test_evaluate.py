@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from changedet.config import EvaluateConfig
+from changedet.detect.ensemble import EnsembleDetector
+from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ConfigError
+from changedet.grid import Window
+from changedet.grid.quantise import quantise
 from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 from changedet.learn.datasets import LabelledDataset, dataset_of, open_dataset
 from changedet.learn.evaluate import Evaluation, ModelScore, evaluate
@@ -15,6 +19,7 @@ from changedet.learn.figures import markdown, write_evaluation
 from changedet.learn.objects import ObjectCounts
 from changedet.learn.score import SceneScore
 from changedet.network.card import Calibration, Card, Place
+from changedet.network.package import load_model
 from changedet.network.shipped import read_card
 from tests.commands import call
 from tests.pairs import tiny_model
@@ -106,6 +111,30 @@ def test_two_models_on_two_cities(tmp_path: Path, cities: LabelledDataset) -> No
     assert content["over_models"]["f1"]["sd"] == 0  # equal weights
     assert (tmp_path / "out" / "evaluation.png").read_bytes()[:4] == b"\x89PNG"
     assert "mean ± sd over models" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_the_mean_of_models_is_scored_as_one(tmp_path: Path, cities: LabelledDataset, tta: bool) -> None:
+    """Against the mean by hand, on each scene in one chip."""
+    brisk = Calibration(method="platt", slope=3, offset=1, data="drawn")
+    paths = [
+        tiny_model(tmp_path / "one.safetensors", bands=BANDS, threshold=0.4),
+        tiny_model(tmp_path / "two.safetensors", bands=BANDS, threshold=0.6, calibration=brisk),
+    ]
+    lines: list[str] = []
+    evaluation = _evaluated(paths, cities, lines, ensemble=True, tta=tta)
+    (score,) = evaluation.models
+    assert (score.card.name, score.threshold) == ("one+two", 0.5)
+    assert [line.split(":")[0] for line in lines] == ["one+two · a", "one+two · b"]
+    expected = ProbabilityHistogram.empty()
+    for source in cities.scenes:
+        with source.open(BANDS) as opened:
+            chip = opened.pair.read(Window(0, 0, 64, 64))
+            truth, known = opened.labels.read(Window(0, 0, 64, 64))
+        members = [TorchDetector(load_model(path), "cpu") for path in paths]
+        mean = EnsembleDetector(members, turned=tta).predict(chip.before[None], chip.after[None])[0, 0]
+        expected = expected + ProbabilityHistogram.of(quantise(mean, chip.valid), truth > 0, known & chip.valid)
+    assert score.pixels.as_json() == expected.as_json()
 
 
 def test_the_protocol_of_oscd_has_its_threshold(tmp_path: Path, cities: LabelledDataset) -> None:

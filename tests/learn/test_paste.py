@@ -115,3 +115,10 @@ def test_a_batch_is_left_as_it_is() -> None:
     _pasted(batch)
     assert torch.equal(batch.before, copy.before)
     assert torch.equal(batch.target, copy.target)
+
+
+def test_an_object_keeps_its_kind() -> None:
+    first, second = _chip(1.0, *_L_SHAPE), _chip(2.0)
+    first[2].mul_(3)
+    pasted = _pasted(_batch(first, second))
+    assert pasted.target[1].unique().tolist() == [0, 3]

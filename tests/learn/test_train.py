@@ -43,7 +43,7 @@ def _train(
 
 def _validation_scene(scene: LabelledScene) -> LabelledScene:
     """Return the scene turned by half: another place."""
-    turned = {name: getattr(scene, name)[..., ::-1, ::-1].copy() for name in ("before", "after", "changed", "valid")}
+    turned = {name: getattr(scene, name)[..., ::-1, ::-1].copy() for name in ("before", "after", "truth", "valid")}
     return LabelledScene("place1", **turned)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
@@ -25,7 +26,9 @@ from changedet.grid.window import blocks
 from changedet.read.header import quietly_without_georeference
 
 Bools: TypeAlias = NDArray[np.bool_]
-Decoder: TypeAlias = Callable[[NDArray[Any]], Bools]
+# 0 unchanged, 1..K the kind of change.
+Truth: TypeAlias = NDArray[np.uint8]
+Decoder: TypeAlias = Callable[[NDArray[Any]], Truth]
 
 _BLOCK_PX = 2048
 # Layers that say where the truth is known, and columns that say whether a polygon is a change or a refuted one.
@@ -36,8 +39,12 @@ CHANGED_COLUMNS = ("changed", "label")
 class Labels(Protocol):
     """What is true on a pair's grid."""
 
-    def read(self, window: Window) -> tuple[Bools, Bools]:
-        """Return changed and known of a window inside the grid, bool (height, width): True = changed, True = known."""
+    def read(self, window: Window) -> tuple[Truth, Bools]:
+        """Return truth and known of a window inside the grid.
+
+        Returns:
+            uint8 (height, width), 0 unchanged, 1..K the kind of change; bool (height, width), True = known.
+        """
         ...
 
     def totals(self) -> tuple[int, int]:
@@ -45,10 +52,43 @@ class Labels(Protocol):
         ...
 
 
-def nonzero(values: NDArray[Any]) -> Bools:
+def nonzero(values: NDArray[Any]) -> Truth:
     """Decode labels (bands, H, W) in which any colour but black is a change."""
-    changed: Bools = (values != 0).any(axis=0)
-    return changed
+    truth: Truth = (values != 0).any(axis=0).astype(np.uint8)
+    return truth
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDecoder:
+    """A `Decoder` of labels in one band, in which 0 is unchanged and the k-th of `values` the kind k."""
+
+    values: tuple[int, ...]
+
+    def __call__(self, values: NDArray[Any]) -> Truth:
+        """Return the truth (H, W) of stored values (1, H, W).
+
+        Raises:
+            SceneError: there are several bands, or a value is none of those that have a meaning.
+        """
+        expected = ", ".join(map(str, (0, *self.values)))
+        if len(values) != 1:
+            raise SceneError(f"labels of {len(values)} bands", expected=f"one band of the values {expected}")
+        kinds = np.array([0, *self.values])
+        order = np.argsort(kinds)
+        at = np.searchsorted(kinds, values[0], sorter=order).clip(max=len(kinds) - 1)
+        truth: Truth = order[at].astype(np.uint8)
+        strange = kinds[truth] != values[0]
+        if strange.any():
+            raise SceneError(f"labels hold the value {values[0][strange][0]}", expected=expected)
+        return truth
+
+
+@dataclass(frozen=True, slots=True)
+class ClassColumn:
+    """The column of a file of polygons that says each one's kind of change, by name or by number from 1."""
+
+    column: str
+    names: tuple[str, ...]
 
 
 class RasterLabels:
@@ -56,7 +96,7 @@ class RasterLabels:
 
     Args:
         path: any raster; its own georeference, if it has one, is not looked at.
-        decode: from stored values (bands, H, W) to changed (H, W).
+        decode: from stored values (bands, H, W) to truth (H, W).
         before: shape of the before grid, which must be that of the labels.
         origin: window of the before grid that the pair's grid is.
 
@@ -77,7 +117,7 @@ class RasterLabels:
             self._dataset.close()
             raise SceneError(f"{path} has {self._dataset.shape} px", expected=f"the before grid, {before} px")
 
-    def read(self, window: Window) -> tuple[Bools, Bools]:
+    def read(self, window: Window) -> tuple[Truth, Bools]:
         """See `Labels`."""
         return self._read(window.shifted(self._origin.row, self._origin.col))
 
@@ -87,16 +127,20 @@ class RasterLabels:
         height, width = self._dataset.shape
         for window in blocks(height, width, _BLOCK_PX):
             there, sure = self._read(window)
-            changed, known = changed + int((there & sure).sum()), known + int(sure.sum())
+            changed, known = changed + int(((there > 0) & sure).sum()), known + int(sure.sum())
         return changed, known - changed
 
-    def _read(self, window: Window) -> tuple[Bools, Bools]:
+    def _read(self, window: Window) -> tuple[Truth, Bools]:
         at = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             values, known = self._dataset.read(window=at), self._dataset.dataset_mask(window=at) > 0
         except RasterioError as error:
             raise SceneError(f"the labels {self._path} are damaged ({error.__cause__ or error})") from error
-        return self._decode(values) & known, known
+        try:
+            # What is not known may be stored as anything.
+            return self._decode(np.where(known, values, 0)), known
+        except SceneError as error:
+            raise SceneError(f"{self._path}: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -108,31 +152,35 @@ class RasterLabels:
 
 
 class PolygonLabels:
-    """Polygons of changes, burnt onto the pair's grid where they cover a pixel's middle.
+    """Polygons of changes, burnt onto the pair's grid where they cover a pixel's middle; the last of several counts.
 
     Args:
-        polygons: in the CRS of the grid, with a column `changed`, bool: a change, or a reviewed false alarm.
+        polygons: in the CRS of the grid, with a column `kind`, integer: 1..K for a change, 0 for a reviewed false
+            alarm.
         area: where the truth is known, in the CRS of the grid; None for everywhere.
         geobox: grid of the pair.
     """
 
     def __init__(self, polygons: gpd.GeoDataFrame, area: shapely.Geometry | None, geobox: GeoBox) -> None:
         self._geobox = geobox
-        changed = polygons["changed"].to_numpy(bool)
+        kinds = polygons["kind"].to_numpy(np.uint8)
         shapes = polygons.geometry.to_numpy()
-        self._changed, self._refuted = shapely.STRtree(shapes[changed]), shapely.STRtree(shapes[~changed])
+        self._kinds = kinds[kinds > 0]
+        self._changed, self._refuted = shapely.STRtree(shapes[kinds > 0]), shapely.STRtree(shapes[kinds == 0])
         self._area = None if area is None else shapely.STRtree([area])
 
-    def read(self, window: Window) -> tuple[Bools, Bools]:
+    def read(self, window: Window) -> tuple[Truth, Bools]:
         """See `Labels`. What was reviewed is known, wherever it lies."""
-        changed = self._burnt(self._changed, window)
+        truth = self._burnt(self._changed, window, self._kinds)
         if self._area is None:
-            return changed, np.ones_like(changed)
-        return changed, changed | self._burnt(self._refuted, window) | self._burnt(self._area, window)
+            return truth, np.ones(truth.shape, np.bool_)
+        known = self._burnt(self._refuted, window) | self._burnt(self._area, window)
+        return truth, (truth > 0) | (known > 0)
 
     def refuted(self, window: Window) -> Bools:
         """Return where a false alarm was reviewed, bool (height, width)."""
-        return self._burnt(self._refuted, window) & ~self._burnt(self._changed, window)
+        refuted: Bools = (self._burnt(self._refuted, window) > 0) & (self._burnt(self._changed, window) == 0)
+        return refuted
 
     def totals(self) -> tuple[int, int]:
         """See `Labels`."""
@@ -140,31 +188,39 @@ class PolygonLabels:
         height, width = self._geobox.shape
         for window in blocks(height, width, _BLOCK_PX):
             there, sure = self.read(window)
-            changed, known = changed + int(there.sum()), known + int(sure.sum())
+            changed, known = changed + int((there > 0).sum()), known + int(sure.sum())
         return changed, known - changed
 
-    def _burnt(self, tree: shapely.STRtree, window: Window) -> Bools:
+    def _burnt(self, tree: shapely.STRtree, window: Window, values: Truth | None = None) -> Truth:
         rows, cols = window.slices
         part = self._geobox[rows, cols]
-        near = tree.geometries[tree.query(shapely.box(*part.boundingbox.bbox))]
+        # In the order of the file, or windows would differ where polygons overlap.
+        near = np.sort(tree.query(shapely.box(*part.boundingbox.bbox)))
         if not len(near):
-            return np.zeros(part.shape, np.bool_)
-        burnt: Bools = rasterio.features.rasterize(near, part.shape, transform=part.affine, dtype=np.uint8) > 0
-        return burnt
+            return np.zeros(part.shape, np.uint8)
+        burnt = zip(
+            tree.geometries[near], np.ones(len(near), np.uint8) if values is None else values[near], strict=True
+        )
+        truth: Truth = rasterio.features.rasterize(burnt, part.shape, transform=part.affine, dtype=np.uint8)
+        return truth
 
 
-def read_polygons(path: Path, geobox: GeoBox) -> tuple[gpd.GeoDataFrame, shapely.Geometry | None]:
+def read_polygons(
+    path: Path, geobox: GeoBox, classes: ClassColumn | None = None
+) -> tuple[gpd.GeoDataFrame, shapely.Geometry | None]:
     """Read a layer of changes, and the area within which it is complete, if the file has a layer of it.
 
     The changes are in the layer `changes`, else in the first that is none of `AREA_LAYERS`. Their column `changed`, or
     `label`, of 0 and 1, tells changes from reviewed false alarms; without it all are changes.
 
     Returns:
-        The polygons, in the CRS of `geobox`, with a column `changed` (bool) and no others; and the area, or None.
+        The polygons, in the CRS of `geobox`, with a column `kind` (uint8; 0 for a false alarm, 1 for a change or, with
+        `classes`, 1..K) and no others; and the area, or None.
 
     Raises:
         NotFoundError: no such file.
-        SceneError: not a vector file, no CRS, no polygons, or a column that is not of 0 and 1.
+        SceneError: not a vector file, no CRS, no polygons, a column that is not of 0 and 1, or one without a class or
+            with an unknown one.
         PairError: no polygon lies on the grid.
     """
     if not path.exists():
@@ -175,7 +231,9 @@ def read_polygons(path: Path, geobox: GeoBox) -> tuple[gpd.GeoDataFrame, shapely
     if not others:
         raise SceneError(f"{path} has no layer of changes", expected="a layer beside those named area, aoi or reviewed")
     polygons = _read_layer(path, "changes" if "changes" in others else others[0], geobox)
-    table = gpd.GeoDataFrame({"changed": _changed_column(polygons, path)}, geometry=polygons.geometry.to_numpy())
+    changed = _changed_column(polygons, path)
+    kinds = changed.astype(np.uint8) if classes is None else _kind_column(polygons, changed, classes, path)
+    table = gpd.GeoDataFrame({"kind": kinds}, geometry=polygons.geometry.to_numpy())
     if not shapely.intersects(table.geometry.to_numpy(), shapely.box(*geobox.boundingbox.bbox)).any():
         raise PairError(f"no polygon of {path} lies on the pair", expected="polygons of changes within the two scenes")
     area = shapely.union_all(_read_layer(path, areas[0], geobox).geometry.to_numpy()) if areas else None
@@ -213,3 +271,22 @@ def _changed_column(table: gpd.GeoDataFrame, path: Path) -> Bools:
         )
     changed: Bools = values.astype(bool).to_numpy()
     return changed
+
+
+def _kind_column(table: gpd.GeoDataFrame, changed: Bools, classes: ClassColumn, path: Path) -> Truth:
+    """Return the kind of each polygon, 0 for those that are not changed."""
+    if classes.column not in table.columns:
+        raise SceneError(
+            f"{path} has no column {classes.column}", expected=f"each polygon's class: {', '.join(classes.names)}"
+        )
+    known = {name: kind for kind, name in enumerate(classes.names, start=1)}
+    known |= {str(kind): kind for kind in known.values() if str(kind) not in known}
+    # A column of integers with gaps comes as floats.
+    said = [str(value).removesuffix(".0") for value in table[classes.column]]
+    strange = [value for value, one in zip(said, changed, strict=True) if one and value not in known]
+    if strange:
+        raise SceneError(
+            f"column {classes.column} of {path} holds {strange[0]!r}",
+            expected=f"one of {', '.join(classes.names)}, or its number from 1",
+        )
+    return np.array([known[value] if one else 0 for value, one in zip(said, changed, strict=True)], np.uint8)

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from changedet.learn.datasets.labels import Truth
 from changedet.learn.datasets.scene import SceneFiles
 
 SPLITS = ("train", "test")
 _CHANGED = 2
 
 
-def changed_of(values: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def changed_of(values: NDArray[np.uint8]) -> Truth:
     """Decode a city's labels (1, H, W): 1 is unchanged, 2 is changed."""
-    changed: NDArray[np.bool_] = values[0] == _CHANGED
-    return changed
+    truth: Truth = (values[0] == _CHANGED).astype(np.uint8)
+    return truth
 
 
 def oscd_scenes(root: Path, split: str | None, *, coregister: bool = True) -> list[SceneFiles]:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from changedet.errors import ConfigError, SceneError
 from changedet.grid import Window
-from changedet.learn.datasets.labels import Decoder, Labels, PolygonLabels, RasterLabels, nonzero, read_polygons
+from changedet.learn.datasets.cache import BlockCache, Pixels
+from changedet.learn.datasets.labels import (
+    ClassColumn,
+    Decoder,
+    Labels,
+    PolygonLabels,
+    RasterLabels,
+    Truth,
+    nonzero,
+    read_polygons,
+)
+from changedet.learn.kinds import Kinds
 from changedet.network.card import Place
 from changedet.read.align import ground_resolution, overlap, window_of
 from changedet.read.coregister import estimate_shift
@@ -26,10 +38,11 @@ from changedet.read.radiometry import plan_radiometry
 from changedet.read.scene import Scene
 from changedet.read.survey import sample_pixels
 
-# Before, after (bands, H, W), changed and valid (H, W).
-Pixels: TypeAlias = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.bool_], NDArray[np.bool_]]
-
 _HASHED_AT_ONCE = 2**20
+# Side (px) of the blocks in which scenes on disk are read and kept: a chip meets two or three.
+_BLOCK_PX = 256
+# Most changed pixels of a scene to draw from.
+_MOST_CHANGED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,11 @@ class LabelledDataset(Protocol):
         """Its scenes, none of which is open."""
         ...
 
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds of change that its labels tell apart."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SceneSet:
@@ -90,6 +108,7 @@ class SceneSet:
 
     name: str
     scenes: tuple[SceneSource, ...]
+    kinds: Kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +120,7 @@ class SceneFiles:
         before: file, or folder of single-band files.
         after: likewise.
         labels: raster on the before grid, or a file of polygons.
-        decode: from the raster's values to changed; None where the labels are polygons.
+        decode: from the raster's values to the truth, or where polygons say their kind; None where they are of one.
         coregister: remove the residual shift, as `run` does with `coregister: shift`.
         local_px: ground size (m) of pixels of images without georeference.
     """
@@ -110,7 +129,7 @@ class SceneFiles:
     before: Path
     after: Path
     labels: Path
-    decode: Decoder | None = nonzero
+    decode: Decoder | ClassColumn | None = nonzero
     coregister: bool = False
     local_px: float = 1.0
 
@@ -142,8 +161,8 @@ class SceneFiles:
         return Correction(displacement, plan.before, plan.after)
 
     def _labels(self, pair: RasterPair, stack: ExitStack) -> Labels:
-        if self.decode is None:
-            return PolygonLabels(*read_polygons(self.labels, pair.geobox), pair.geobox)
+        if self.decode is None or isinstance(self.decode, ClassColumn):
+            return PolygonLabels(*read_polygons(self.labels, pair.geobox, self.decode), pair.geobox)
         height, width = pair.before.geobox.shape
         origin = window_of(pair.before.geobox, pair.geobox)
         return stack.enter_context(RasterLabels(self.labels, self.decode, before=(height, width), origin=origin))
@@ -206,7 +225,11 @@ class TrainingScene(Protocol):
         ...
 
     def read(self, window: Window) -> Pixels:
-        """Return before, after (float (bands, H, W)), changed, valid (bool (H, W)) of a window inside the scene."""
+        """Return before, after (float16 (bands, H, W)), truth (uint8), valid (bool) of a window inside the scene."""
+        ...
+
+    def select(self, channels: Sequence[int]) -> TrainingScene:
+        """Return the same scene with some of its bands, in that order."""
         ...
 
 
@@ -218,25 +241,31 @@ class LabelledScene:
         name: of the scene in its set.
         before: reflectance, float16 (bands, H, W).
         after: reflectance, float16 (bands, H, W).
-        changed: bool (H, W), True = changed.
+        truth: uint8 (H, W), 0 unchanged, 1..K the kind of change.
         valid: bool (H, W), True = valid at both dates, and the truth is known.
     """
 
     name: str
     before: NDArray[np.float16]
     after: NDArray[np.float16]
-    changed: NDArray[np.bool_]
+    truth: Truth
     valid: NDArray[np.bool_]
+
+    @property
+    def changed(self) -> NDArray[np.bool_]:
+        """Bool (H, W), True = changed."""
+        changed: NDArray[np.bool_] = self.truth > 0
+        return changed
 
     @property
     def shape(self) -> tuple[int, int]:
         """See `TrainingScene`."""
-        height, width = self.changed.shape
+        height, width = self.truth.shape
         return height, width
 
     def changed_pixels(self) -> NDArray[np.intp]:
         """See `TrainingScene`."""
-        return np.argwhere(self.changed & self.valid)
+        return _evenly(np.argwhere(self.changed & self.valid))
 
     @property
     def channels(self) -> int:
@@ -246,67 +275,116 @@ class LabelledScene:
     def read(self, window: Window) -> Pixels:
         """See `TrainingScene`."""
         rows, cols = window.slices
-        return self.before[:, rows, cols], self.after[:, rows, cols], self.changed[rows, cols], self.valid[rows, cols]
+        return self.before[:, rows, cols], self.after[:, rows, cols], self.truth[rows, cols], self.valid[rows, cols]
+
+    def select(self, channels: Sequence[int]) -> LabelledScene:
+        """See `TrainingScene`."""
+        chosen = list(channels)
+        return replace(self, before=self.before[chosen], after=self.after[chosen])
 
 
 class DiskScene:
-    """A `TrainingScene` that is read chip by chip, for sets larger than memory. Files are open only while read.
+    """A `TrainingScene` that is read block by block, for sets larger than memory. Files are open only while read.
 
     Args:
         source: what to read.
         bands: in that order.
-        most: keep at most so many changed pixels to draw from.
+        cache: for its blocks, shared by the scenes of a set.
     """
 
-    def __init__(self, source: SceneSource, bands: tuple[str, ...], *, most: int = 100_000) -> None:
+    def __init__(self, source: SceneSource, bands: tuple[str, ...], cache: BlockCache) -> None:
         self.name = source.name
-        self._source = source
-        self._bands = bands
+        self._source, self._bands, self._cache = source, bands, cache
         self.channels = len(bands)
         with source.open(bands) as opened:
             height, width = opened.pair.geobox.shape
             self.shape = (int(height), int(width))
             self._correction = opened.pair.correction
-            self._changed = _changed_of(opened, most)
+            self._changed = _evenly(_changed_of(opened))
 
     def changed_pixels(self) -> NDArray[np.intp]:
         """See `TrainingScene`."""
         return self._changed
 
+    def select(self, channels: Sequence[int]) -> DiskScene:
+        """See `TrainingScene`."""
+        chosen = copy.copy(self)
+        chosen._bands, chosen.channels = tuple(self._bands[channel] for channel in channels), len(channels)
+        chosen._correction = self._correction.of_channels(list(channels))
+        return chosen
+
     def read(self, window: Window) -> Pixels:
         """See `TrainingScene`."""
-        with self._source.open(self._bands, self._correction) as opened:
-            return read_labelled(opened, window)
+        read = _blank(window, self.channels)
+        for block, pixels in self._blocks(window):
+            shared = block.intersect(window)
+            assert shared is not None  # noqa: S101 - the blocks are those that the window meets
+            into, out_of = shared.relative_to(window).slices, shared.relative_to(block).slices
+            for target, source in zip(read, pixels, strict=True):
+                target[(..., *into)] = source[(..., *out_of)]
+        return read
+
+    def _blocks(self, window: Window) -> Iterator[tuple[Window, Pixels]]:
+        """Yield the blocks that a window meets; the files are opened once for all that are not kept."""
+        height, width = self.shape
+        met = [
+            Window(row, col, min(_BLOCK_PX, height - row), min(_BLOCK_PX, width - col))
+            for row in range(window.row // _BLOCK_PX * _BLOCK_PX, window.row + window.height, _BLOCK_PX)
+            for col in range(window.col // _BLOCK_PX * _BLOCK_PX, window.col + window.width, _BLOCK_PX)
+        ]
+        with ExitStack() as stack:
+            opened: OpenScene | None = None
+            for block in met:
+                key = (self.name, self._bands, block)
+                pixels = self._cache.get(key)
+                if pixels is None:
+                    opened = opened or stack.enter_context(self._source.open(self._bands, self._correction))
+                    pixels = read_labelled(opened, block)
+                    self._cache.put(key, pixels)
+                yield block, pixels
 
 
-def _changed_of(opened: OpenScene, most: int) -> NDArray[np.intp]:
+def _blank(window: Window, channels: int) -> Pixels:
+    size = (window.height, window.width)
+    before, after = (np.empty((channels, *size), np.float16) for _ in range(2))
+    return before, after, np.empty(size, np.uint8), np.empty(size, np.bool_)
+
+
+def _changed_of(opened: OpenScene) -> NDArray[np.intp]:
+    """Return row and column of the valid changed pixels, (N, 2); imagery is read only where there is change."""
     height, width = opened.pair.geobox.shape
     found = [np.empty((0, 2), np.intp)]
-    for row in range(0, height, 512):
-        window = Window(row, 0, min(512, height - row), width)
-        *_, changed, valid = read_labelled(opened, window)
-        found.append(np.argwhere(changed & valid) + np.array([row, 0]))
-    every = np.concatenate(found)
-    return every[:: max(1, -(-len(every) // most))]
+    for row in range(0, height, 2 * _BLOCK_PX):
+        window = Window(row, 0, min(2 * _BLOCK_PX, height - row), width)
+        truth, known = opened.labels.read(window)
+        if ((truth > 0) & known).any():
+            valid = opened.pair.read(window).valid & known
+            found.append(np.argwhere((truth > 0) & valid) + np.array([row, 0]))
+    return np.concatenate(found)
+
+
+def _evenly(pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+    return pixels[:: max(1, -(-len(pixels) // _MOST_CHANGED))]
 
 
 def read_labelled(opened: OpenScene, window: Window) -> Pixels:
-    """Read a window inside an open scene: before, after, changed and valid; see `TrainingScene`."""
+    """Read a window inside an open scene: before, after, truth and valid; see `TrainingScene`."""
     chip = opened.pair.read(window)
-    changed, known = opened.labels.read(window)
-    return chip.before, chip.after, changed, chip.valid & known
+    truth, known = opened.labels.read(window)
+    return chip.before.astype(np.float16), chip.after.astype(np.float16), truth, chip.valid & known
 
 
 def load_scene(source: SceneSource, bands: tuple[str, ...]) -> LabelledScene:
     """Read a whole scene into memory."""
     with source.open(bands) as opened:
         height, width = opened.pair.geobox.shape
-        before, after, changed, valid = read_labelled(opened, Window(0, 0, height, width))
-    return LabelledScene(source.name, before.astype(np.float16), after.astype(np.float16), changed, valid)
+        return LabelledScene(source.name, *read_labelled(opened, Window(0, 0, height, width)))
 
 
 def training_scenes(dataset: LabelledDataset, bands: tuple[str, ...], *, max_bytes: int) -> list[TrainingScene]:
     """Return the scenes to draw chips from: in memory where all together take at most `max_bytes`, else from disk.
+
+    From disk blocks are read as they are needed and kept within as much memory. The chips are the same.
 
     Raises:
         ConfigError: the set is empty.
@@ -317,4 +395,5 @@ def training_scenes(dataset: LabelledDataset, bands: tuple[str, ...], *, max_byt
     # Two dates in float16 and two bytes of truth a pixel.
     if pixels * (4 * len(bands) + 2) <= max_bytes:
         return [load_scene(source, bands) for source in dataset.scenes]
-    return [DiskScene(source, bands) for source in dataset.scenes]
+    cache = BlockCache(max_bytes)
+    return [DiskScene(source, bands, cache) for source in dataset.scenes]

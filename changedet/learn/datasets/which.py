@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -10,7 +11,9 @@ from typing import get_args
 from changedet.config import DatasetConfig, DatasetKind, load_pipeline
 from changedet.errors import ConfigError, NotFoundError
 from changedet.learn.datasets import folders, oscd, polygons
+from changedet.learn.datasets.labels import ClassColumn, ClassDecoder
 from changedet.learn.datasets.scene import LabelledDataset, SceneFiles, SceneSet
+from changedet.learn.kinds import Kinds
 
 # Ground size of the pixels (m) of sets whose images do not say: as their papers have it; S2Looking's is 0.5 to 0.8.
 _LOCAL_PX = {"levir": 0.5, "s2looking": 0.65, "whu": 0.2, "folders": 1.0}
@@ -33,7 +36,13 @@ def open_dataset(config: DatasetConfig) -> LabelledDataset:
     if not scenes:
         split = f", split {config.split}" if config.split else ""
         raise ConfigError(f"{config.root} holds no labelled scene (kind {config.kind}{split})", expected=_LAYOUTS)
-    return SceneSet(f"{config.kind}:{config.split}" if config.split else config.kind, tuple(scenes))
+    name = f"{config.kind}:{config.split}" if config.split else config.kind
+    kinds = Kinds.of(config)
+    if kinds.several:
+        column = ClassColumn(config.class_column, kinds.names)
+        values = ClassDecoder(config.class_values or tuple(range(1, len(kinds.names) + 1)))
+        scenes = [replace(scene, decode=column if scene.decode is None else values) for scene in scenes]
+    return SceneSet(name, tuple(scenes), kinds)
 
 
 def _finder(config: DatasetConfig) -> Callable[[], list[SceneFiles]]:

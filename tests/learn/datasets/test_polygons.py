@@ -6,6 +6,7 @@ import pytest
 import rasterio
 import shapely
 
+from changedet.config import DatasetConfig
 from changedet.errors import NotFoundError, PairError, SceneError
 from changedet.grid import Window
 from changedet.learn.datasets import SceneSource, dataset_of, load_scene, open_dataset
@@ -49,7 +50,7 @@ def test_polygons_of_any_format_and_crs_cover_their_pixels(tmp_path: Path, name:
 def test_windows_are_parts_of_the_whole() -> None:
     rng = np.random.default_rng(0)
     circles = shapely.buffer(shapely.points(np.array([500_000, 5_599_600]) + rng.random((20, 2)) * (500, 400)), 31)
-    labels = PolygonLabels(gpd.GeoDataFrame({"changed": True}, index=range(20), geometry=circles), None, _GRID)
+    labels = PolygonLabels(gpd.GeoDataFrame({"kind": 1}, index=range(20), geometry=circles), None, _GRID)
     whole = labels.read(Window(0, 0, *_SIZE))[0]
     parts = [[labels.read(Window(r, c, 8, 10))[0] for c in range(0, 50, 10)] for r in range(0, 40, 8)]
     assert np.array_equal(np.block(parts), whole)
@@ -87,6 +88,32 @@ def test_folders_in_a_folder_are_scenes(tmp_path: Path) -> None:
         _folder(tmp_path / name, polygons)
     (tmp_path / "notes").mkdir()
     assert [source.name for source in open_dataset(dataset_of(str(tmp_path))).scenes] == ["north", "south"]
+
+
+def test_polygons_say_their_class_by_name_or_number_and_the_later_one_lies_above(tmp_path: Path) -> None:
+    places = [_box(3, 5, 4, 6), _box(5, 5, 4, 6), _box(30, 5, 4, 6), _box(20, 20, 5, 5)]
+    expected = np.zeros(_SIZE, np.uint8)
+    expected[3:7, 5:11], expected[5:9, 5:11], expected[20:25, 20:25] = 1, 2, 2
+    said: list[list[object]] = [["built", "cleared", None, "2"], [1, 2, None, 2]]
+    for index, classes in enumerate(said):
+        table = gpd.GeoDataFrame({"class": classes, "changed": [1, 1, 0, 1]}, geometry=places, crs=UTM)
+        root = _folder(tmp_path / str(index), table)
+        config = DatasetConfig(kind="polygons", root=root, classes=("built", "cleared"))
+        assert np.array_equal(load_scene(open_dataset(config).scenes[0], ("B04",)).truth, expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"class": ["road"]}, r"holds 'road'[\s\S]*built, cleared, or its number"),
+        ({"kind": [1]}, "has no column class"),
+    ],
+)
+def test_refuses_polygons_without_a_known_class(tmp_path: Path, table: dict[str, object], message: str) -> None:
+    root = _folder(tmp_path / "here", gpd.GeoDataFrame(table, geometry=[_box(3, 5, 4, 6)], crs=UTM))
+    config = DatasetConfig(kind="polygons", root=root, classes=("built", "cleared"))
+    with pytest.raises(SceneError, match=message):
+        load_scene(open_dataset(config).scenes[0], ("B04",))
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from changedet.config import load_pipeline
+from changedet.config import DatasetConfig, load_pipeline
 from changedet.errors import ConfigError, NotFoundError
 from changedet.grid import Window
-from changedet.learn.datasets import dataset_of, open_dataset, refuse_overlap
-from changedet.learn.datasets.scene import DiskScene, LabelledScene, training_scenes
+from changedet.learn.datasets import TrainingScene, dataset_of, open_dataset, refuse_overlap, scene, training_scenes
+from changedet.learn.datasets.labels import ClassColumn, ClassDecoder
+from changedet.learn.datasets.scene import DiskScene, LabelledScene
+from changedet.learn.kinds import Kinds
 from changedet.learn.sample import ChipSampler
 from changedet.network.card import Place
 from tests.learn.conftest import BANDS
@@ -80,30 +82,90 @@ def test_learning_and_testing_on_the_same_ground_is_refused(other: Place, shared
         refuse_overlap([_HERE], [other])
 
 
+def _both(root: Path, room: int = 50_000) -> tuple[list[TrainingScene], list[TrainingScene]]:
+    """The scenes of a set in memory, and on disk with `room` for the cache, which by default holds no block."""
+    dataset = open_dataset(dataset_of(str(root)))
+    memory, disk = (training_scenes(dataset, BANDS, max_bytes=size) for size in (10**9, room))
+    assert all(isinstance(scene, LabelledScene) for scene in memory)
+    assert all(isinstance(scene, DiskScene) for scene in disk)
+    return memory, disk
+
+
 def test_a_scene_on_disk_is_read_as_the_same_in_memory(tmp_path: Path, make_oscd: MakeOscd) -> None:
-    dataset = open_dataset(dataset_of(str(make_oscd(tmp_path, ("a", "b"), 64))))
-    (memory, _), (disk, _) = (training_scenes(dataset, BANDS, max_bytes=size) for size in (10**9, 1000))
-    assert isinstance(memory, LabelledScene)
-    assert isinstance(disk, DiskScene)
+    """Window by window over the borders of blocks, whole, and with some of the bands."""
+    (memory,), (disk,) = _both(make_oscd(tmp_path, ("a",), 300), room=1_500_000)
     assert (disk.shape, disk.channels, disk.name) == (memory.shape, memory.channels, memory.name)
     assert np.array_equal(disk.changed_pixels(), memory.changed_pixels())
-    for one, other in zip(disk.read(Window(5, 7, 20, 30)), memory.read(Window(5, 7, 20, 30)), strict=True):
-        np.testing.assert_allclose(one, other, atol=5e-4)
+    some = disk.select([3, 0]), memory.select([3, 0])
+    for one, other in ((disk, memory), some):
+        for window in (Window(5, 7, 20, 30), Window(250, 200, 20, 90), Window(0, 0, 300, 300)):
+            for read, expected in zip(one.read(window), other.read(window), strict=True):
+                assert read.dtype == expected.dtype
+                assert np.array_equal(read, expected)
 
 
 def test_a_training_draws_the_same_chips_from_disk(tmp_path: Path, make_oscd: MakeOscd) -> None:
-    dataset = open_dataset(dataset_of(str(make_oscd(tmp_path, ("a", "b"), 64))))
-    one, other = (
-        ChipSampler(scenes, size=32, batch=4, changed_share=0.5, seed=1).draw(0)
-        for scenes in (training_scenes(dataset, BANDS, max_bytes=size) for size in (10**9, 1000))
-    )
-    torch.testing.assert_close(one.before, other.before, atol=5e-4, rtol=0)
-    assert torch.equal(one.target, other.target)
-    assert torch.equal(one.valid, other.valid)
+    scenes = _both(make_oscd(tmp_path, ("a", "b"), 64))
+    one, other = (ChipSampler(s, size=32, batch=4, changed_share=0.5, seed=1).draw(0) for s in scenes)
+    for name in ("before", "after", "target", "valid"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
 
 
-def test_a_scene_on_disk_keeps_an_even_selection_of_its_changed_pixels(tmp_path: Path, make_oscd: MakeOscd) -> None:
-    (source,) = open_dataset(dataset_of(str(make_oscd(tmp_path, ("a",), 64)))).scenes
-    every, some = DiskScene(source, BANDS).changed_pixels(), DiskScene(source, BANDS, most=50).changed_pixels()
-    assert (len(every), len(some)) == (120, 40)
-    assert np.array_equal(some, every[::3])
+def test_an_even_selection_of_many_changed_pixels_is_kept(
+    tmp_path: Path, make_oscd: MakeOscd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = _both(make_oscd(tmp_path, ("a",), 64))[0][0].changed_pixels()
+    monkeypatch.setattr(scene, "_MOST_CHANGED", 50)
+    (memory,), (disk,) = _both(tmp_path)
+    assert (len(every), len(disk.changed_pixels())) == (120, 40)
+    assert np.array_equal(memory.changed_pixels(), every[::3])
+    assert np.array_equal(disk.changed_pixels(), every[::3])
+
+
+def test_a_shift_is_measured_once_however_often_a_scene_is_read(
+    tmp_path: Path, make_oscd: MakeOscd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[object] = []
+    estimate = scene.estimate_shift
+    monkeypatch.setattr(scene, "estimate_shift", lambda pair: measured.append(pair) or estimate(pair))
+    _, (disk,) = _both(make_oscd(tmp_path, ("a",), 300))
+    assert isinstance(disk, DiskScene)
+    for row in range(0, 200, 20):
+        disk.read(Window(row, row, 64, 64))
+    assert len(measured) == 2, "once in memory, once for all that is read from disk"
+
+
+def _decoded(config: DatasetConfig) -> object:
+    return open_dataset(config).scenes[0].decode  # type: ignore[attr-defined]
+
+
+def test_classes_are_values_of_rasters_or_entries_of_a_column(tmp_path: Path) -> None:
+    for name in ("A", "B", "label"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "pictures" / name / "1.png").touch()
+    (tmp_path / "pair").mkdir()
+    for name in ("before.tif", "after.tif", "changes.gpkg"):
+        (tmp_path / "pair" / name).touch()
+    pictures = DatasetConfig(kind="folders", root=tmp_path / "pictures", classes=("built", "cleared"))
+    assert _decoded(pictures) == ClassDecoder((1, 2))
+    assert _decoded(pictures.model_copy(update={"class_values": (3, 7)})) == ClassDecoder((3, 7))
+    pair = DatasetConfig(kind="polygons", root=tmp_path / "pair", covers=("field", "house"), class_column="what")
+    assert _decoded(pair) == ClassColumn("what", ("field to house", "house to field"))
+    assert open_dataset(pair).kinds == Kinds(("field to house", "house to field"), ("field", "house"))
+    assert open_dataset(DatasetConfig(kind="polygons", root=tmp_path / "pair")).kinds.names == ("change",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ["a", "b"], "covers": ["a", "b"]}, "give one"),
+        ({"classes": ["a"]}, "tells nothing apart"),
+        ({"covers": ["a"]}, "tells nothing apart"),
+        ({"classes": ["a", "a"]}, "holds one twice"),
+        ({"covers": ["a", "b", "c"], "class_values": [1, 2]}, "expected 6"),
+        ({"classes": ["a", "b"], "kind": "oscd"}, "no kinds of change"),
+    ],
+)
+def test_refuses_classes_that_do_not_fit(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DatasetConfig.model_validate({"kind": "folders", "root": ".", **changes})
