@@ -43,6 +43,11 @@ from changedet.cli.options import given, pairs, polygon_options, reading_options
 @click.option("--threads", type=int, help="Threads that compute. Default: all cores.")
 @click.option("--backend", help="auto, torch or openvino. Default: OpenVINO on CPUs where it is installed.")
 @click.option("--precision", help="auto, float32 or bfloat16. Default: bfloat16 where the hardware has it.")
+@click.option(
+    "--probability-dtype",
+    type=click.Choice(["uint8", "float32"]),
+    help="How probability.tif is stored. Default: uint8, in steps of 1/254.",
+)
 @click.option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")
 @click.option("--any-resolution", is_flag=True, help="Run even where pixels are over 3 times larger or smaller.")
 @click.option("--free-only", is_flag=True, help="Refuse models that are not free for commercial use.")

@@ -100,6 +100,7 @@ class RunConfig(PolygonConfig):
         threads: of the network and of compression; None takes all cores.
         backend: what computes the network; `auto` is OpenVINO on a CPU where it is installed, else torch.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        probability_dtype: of probability.tif: `uint8`, in steps of 1/254, or `float32`; the mask is the same.
         precision: of the network's arithmetic; `auto` is bfloat16 where the processor has instructions for it.
         coregister: remove the displacement between the dates: true or `field` as a smooth field where windows support
             one, else as one shift; `shift` as one shift.
@@ -143,6 +144,7 @@ class RunConfig(PolygonConfig):
     threads: int | None = Field(default=None, ge=1)
     backend: Literal["auto", "torch", "openvino"] = "auto"
     device: str = Field(default="auto", pattern=DEVICES)
+    probability_dtype: Literal["uint8", "float32"] = "uint8"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     coregister: Coregister = False
     normalize: Normalize = "none"

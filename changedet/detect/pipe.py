@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from changedet.grid import Window
+from changedet.grid.quantise import as_bytes
 from changedet.read.pair import BiTemporalPair, Chip
 
 # Windows that wait to be written: bytes, where a chip is floats, so a few do not count.
@@ -26,21 +27,22 @@ _UNWRITTEN = 4
 class WindowSink(Protocol):
     """Takes windows of the result, in any order, each pixel once."""
 
-    def write(self, window: Window, array: NDArray[np.uint8]) -> None:
-        """Take the stored probabilities (K, H, W) of one window."""
+    def write(self, window: Window, array: NDArray[Any]) -> None:
+        """Take the probabilities (K, H, W) of one window, as they are stored."""
         ...
 
 
 class Halves:
-    """A `WindowSink` that hands the first half of the channels to one sink and the second half to another."""
+    """A `WindowSink` that hands the first half of the channels to one sink, the second half, as bytes, to another."""
 
     def __init__(self, first: WindowSink, second: WindowSink) -> None:
         self.first, self.second = first, second
 
-    def write(self, window: Window, array: NDArray[np.uint8]) -> None:
+    def write(self, window: Window, array: NDArray[Any]) -> None:
         """Hand on the stored values (2 K, H, W) of one window."""
-        for sink, half in zip((self.first, self.second), np.split(array, 2), strict=True):
-            sink.write(window, half)
+        first, second = np.split(array, 2)
+        self.first.write(window, first)
+        self.second.write(window, as_bytes(second))
 
 
 class ReadAhead:

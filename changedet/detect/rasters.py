@@ -38,7 +38,13 @@ _COGS = {
 
 @contextmanager
 def open_sinks(
-    folder: Path, geobox: GeoBox, detector: ChangeDetector, classes: tuple[str, ...], tags: Mapping[str, str]
+    folder: Path,
+    geobox: GeoBox,
+    detector: ChangeDetector,
+    classes: tuple[str, ...],
+    tags: Mapping[str, str],
+    *,
+    dtype: str,
 ) -> Iterator[tuple[WindowSink, RasterSink | None]]:
     """Open what takes the probabilities, of an ensemble also how far they differ, and the statistic.
 
@@ -48,9 +54,10 @@ def open_sinks(
         detector: whose answers they are.
         classes: names of its kinds of change.
         tags: of each file.
+        dtype: of the probabilities, as `stitch` stores them.
     """
     with ExitStack() as stack:
-        stored = RasterSink(folder / STORED, probability_layout(geobox, classes=classes, tags=tags))
+        stored = RasterSink(folder / STORED, probability_layout(geobox, classes=classes, tags=tags, dtype=dtype))
         statistic = None
         if isinstance(detector, EnsembleDetector):
             spread = RasterSink(folder / _SPREAD, uncertainty_layout(geobox, classes=classes, tags=tags))

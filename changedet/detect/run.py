@@ -122,12 +122,13 @@ def run(
                 begun = begin_record(scenes, config, preparation, plan, method)
                 detection = Detection(started, scenes, raw.options, config, threshold, begun, preparation, notes)
                 earlier = earlier_run(out, config, causes_of(begun))
-                sinks = open_sinks(staging.work, pair.geobox, detector, method.classes, detection.tags)
+                dtype = config.probability_dtype
+                sinks = open_sinks(staging.work, pair.geobox, detector, method.classes, detection.tags, dtype=dtype)
                 with sinks as (sink, statistic), rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))):
                     if earlier is not None:
                         restore(earlier, sink, statistic)
                     else:
-                        stitch(pair, detector, plan, sink, progress, more=more, statistic=statistic)
+                        stitch(pair, detector, plan, sink, progress, more=more, statistic=statistic, dtype=dtype)
         method.release()
         record, results = finish(staging, detection, progress, reused=earlier)
     result = RunResult(Path(out), record, results)

@@ -32,7 +32,7 @@ from changedet.detect.scenes import open_series, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan
-from changedet.grid.quantise import NODATA, quantise
+from changedet.grid.quantise import NODATA, stored_as
 from changedet.grid.window import blocks
 from changedet.read.file import rasterio_window
 from changedet.read.opening import Source
@@ -237,25 +237,28 @@ def _detect(
         for each in new:
             pair, *more = (series.interval(each.number) for series in opened)
             sink, statistic = sinks[each.number]
-            stitch(pair, each.detector, each.plan, sink, progress, more=more, statistic=statistic)
+            dtype = each.detection.config.probability_dtype
+            stitch(pair, each.detector, each.plan, sink, progress, more=more, statistic=statistic, dtype=dtype)
 
 
 def _sinks(
     interval: _Interval, geobox: GeoBox, classes: tuple[str, ...]
 ) -> AbstractContextManager[tuple[WindowSink, RasterSink | None]]:
-    return open_sinks(interval.folder.work, geobox, interval.detector, classes, interval.detection.tags)
+    dtype = interval.detection.config.probability_dtype
+    return open_sinks(interval.folder.work, geobox, interval.detector, classes, interval.detection.tags, dtype=dtype)
 
 
 def _detect_by_date(
     series: RasterSeries, intervals: Sequence[_Interval], sinks: Mapping[int, WindowSink], progress: Progress
 ) -> None:
     encoder, plan = Encoder(intervals[0].detector), intervals[0].plan
+    dtype = intervals[0].detection.config.probability_dtype
     for done, planned in enumerate(plan.chips, start=1):
         rows, cols = planned.core.relative_to(planned.read).slices
         for number, chip in enumerate(series.read(planned.read)):
             if number in sinks:
                 probability = encoder.probability(chip.before, chip.after)[:, rows, cols]
-                sinks[number].write(planned.core, quantise(probability, chip.valid[rows, cols]))
+                sinks[number].write(planned.core, stored_as(dtype, probability, chip.valid[rows, cols]))
         progress("detect", done, len(plan.chips))
 
 

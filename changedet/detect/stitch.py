@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from changedet.detect.label_free import StatisticDetector
 from changedet.detect.pipe import ReadAhead, WindowSink, WriteBehind
 from changedet.errors import ConfigError
 from changedet.grid import ChipPlan, Window
-from changedet.grid.quantise import NODATA, quantise
+from changedet.grid.quantise import stored_as
 from changedet.read import BiTemporalPair
 from changedet.read.pair import Chip
 
@@ -47,6 +47,7 @@ def stitch(
     *,
     more: Sequence[BiTemporalPair] = (),
     statistic: StatisticSink | None = None,
+    dtype: str = "uint8",
 ) -> None:
     """Write the stored probability of every pixel of the plan to the sink.
 
@@ -60,6 +61,7 @@ def stitch(
         progress: hears of every chip.
         more: the same pair opened again, for further threads that read.
         statistic: takes what a label-free detector has its probabilities from.
+        dtype: the probabilities are stored as, see `changedet.grid.quantise`.
 
     Raises:
         ConfigError: the plan is of another size than the pair.
@@ -73,32 +75,33 @@ def stitch(
     with ReadAhead((pair, *more), [chip.read for chip in plan.chips]) as chips, WriteBehind(sink) as behind:
         for done, (planned, chip) in enumerate(zip(plan.chips, chips, strict=True), start=1):
             if statistic is not None and isinstance(detector, StatisticDetector):
-                probability, values = _measured_core(chip, planned.core, detector)
+                probability, values = _measured_core(chip, planned.core, detector, dtype)
                 statistic.write(planned.core, values)
             else:
-                probability = _core(chip, planned.core, answers)
+                probability = _core(chip, planned.core, answers, dtype)
             behind.write(planned.core, probability)
             progress("detect", done, len(plan.chips))
 
 
 def _measured_core(
-    chip: Chip, core: Window, detector: StatisticDetector
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    chip: Chip, core: Window, detector: StatisticDetector, dtype: str
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Return stored probabilities (1, H, W) and the statistic (S, H, W) of a chip's core."""
     rows, cols = core.relative_to(chip.window).slices
     valid = chip.valid[rows, cols]
     probability, statistic = detector.measure(chip)
-    return quantise(probability[:, rows, cols], valid), np.where(valid, statistic[:, rows, cols], np.float32(np.nan))
+    stored = stored_as(dtype, probability[:, rows, cols], valid)
+    return stored, np.where(valid, statistic[:, rows, cols], np.float32(np.nan))
 
 
-def _core(chip: Chip, core: Window, answers: _Answers) -> NDArray[np.uint8]:
+def _core(chip: Chip, core: Window, answers: _Answers, dtype: str) -> NDArray[Any]:
     """Return stored probabilities (K, H, W) of a chip's core."""
     rows, cols = core.relative_to(chip.window).slices
     valid = chip.valid[rows, cols]
     if not valid.any():
         # Nothing to say there, and the network need not be asked: exact, as its answer would not be kept.
-        return np.full((answers.detector.classes, core.height, core.width), NODATA, dtype=np.uint8)
-    return quantise(answers.to(chip)[:, rows, cols], valid)
+        return stored_as(dtype, np.zeros((answers.detector.classes, *valid.shape), np.float32), valid)
+    return stored_as(dtype, answers.to(chip)[:, rows, cols], valid)
 
 
 class _Answers:

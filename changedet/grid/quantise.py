@@ -1,8 +1,13 @@
-"""Probability as one byte: 0..254 is probability times 254, 255 is 'no data'. One place says how, for every room."""
+"""Probability as it is stored, in one place for every room.
+
+As a byte: 0..254 is probability times 254, 255 is 'no data'. Or as it is, float32 with NaN for 'no data'; what follows
+from it, the mask first of all, is then that of the byte it rounds to, so that nothing depends on how it is stored.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +32,22 @@ def quantise(probability: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDAr
     # In place, as this stands between two chips in the network. NaN stays NaN so far.
     np.copyto(steps, np.float32(NODATA), where=~(valid & np.isfinite(probability)))
     return steps.astype(np.uint8)
+
+
+def stored_as(
+    dtype: str, probability: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Return probability (..., H, W) as `uint8`, see `quantise`, or as `float32`: 0..1, NaN where invalid."""
+    if dtype == "uint8":
+        return quantise(probability, valid)
+    known = valid & np.isfinite(probability)
+    stored: NDArray[np.float32] = np.where(known, np.clip(probability, 0, 1), np.float32(np.nan))
+    return stored
+
+
+def as_bytes(stored: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return stored probabilities (..., H, W) as bytes, whichever way they are stored."""
+    return stored if stored.dtype == np.uint8 else quantise(stored, np.ones(stored.shape[-2:], np.bool_))
 
 
 def stored_change(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:

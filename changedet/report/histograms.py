@@ -11,7 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from changedet.grid.quantise import NODATA, STEPS, stored_threshold
+from changedet.grid.quantise import NODATA, STEPS, as_bytes, stored_threshold
 from changedet.report.words import area, short_number
 
 _ROWS = 1024
@@ -88,12 +88,12 @@ def _one_two_five(low: float, high: float) -> list[float]:
 
 
 def probability_counts(path: str | os.PathLike[str]) -> NDArray[np.int64]:
-    """Return how many valid pixels of probability.tif have each stored value, (255,); of several classes, the top."""
+    """Return how many valid pixels of probability.tif have each byte's value, (255,); of several classes, the top."""
     counts = np.zeros(NODATA + 1, dtype=np.int64)
     with rasterio.open(path) as dataset:
         for row in range(0, dataset.height, _ROWS):
             window = RasterioWindow(0, row, dataset.width, min(_ROWS, dataset.height - row))
-            stored = dataset.read(window=window)
+            stored = as_bytes(dataset.read(window=window))
             highest = stored[0] if dataset.count == 1 else np.where((stored == NODATA).any(0), NODATA, stored.max(0))
             counts += np.bincount(highest.ravel(), minlength=NODATA + 1)
     return counts[:NODATA]

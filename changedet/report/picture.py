@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.enums import Resampling
 
-from changedet.grid.quantise import NODATA, STEPS
+from changedet.grid.quantise import NODATA, STEPS, as_bytes
 from changedet.grid.window import Window, blocks
 from changedet.read.bands import describe
 from changedet.read.coarse import coarsened
@@ -235,7 +235,8 @@ def probability_picture(path: str | os.PathLike[str]) -> Picture:
     """Return probability.tif in colours, transparent where nothing could be compared; of classes the highest."""
     with rasterio.open(path) as dataset:
         plan = reduction(dataset.height, dataset.width)
-        stored = dataset.read(out_shape=(dataset.count, plan.height, plan.width), resampling=Resampling.average)
+        size = (dataset.count, plan.height, plan.width)
+        stored = as_bytes(dataset.read(out_shape=size, resampling=Resampling.average))
         extent = dataset.height, dataset.width
     known = (stored != NODATA).all(axis=0)
     colours = np.where(known, _palette()[:, np.minimum(stored.max(axis=0), STEPS)], 0)

@@ -27,7 +27,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.errors import ConfigError, OutputError
-from changedet.grid.quantise import NODATA, STEPS, stored_change, stored_threshold
+from changedet.grid.quantise import NODATA, STEPS, as_bytes, stored_change, stored_threshold
 from changedet.grid.window import Window
 from changedet.write.palette import UNCHANGED, class_colours
 
@@ -63,10 +63,19 @@ class RasterLayout:
 
 
 def probability_layout(
-    geobox: GeoBox, *, classes: Sequence[str] = ("change",), tags: Mapping[str, str] | None = None
+    geobox: GeoBox,
+    *,
+    classes: Sequence[str] = ("change",),
+    tags: Mapping[str, str] | None = None,
+    dtype: str = "uint8",
 ) -> RasterLayout:
-    """Return the layout of probability.tif: 0..254 with the scale 1/254, one band a class, described by its name."""
+    """Return the layout of probability.tif, one band a class, described by its name.
+
+    As `uint8` it is 0..254 with the scale 1/254, as `float32` the probability itself, with NaN for nodata.
+    """
     names = ("probability",) if len(classes) == 1 else tuple(f"probability of {name}" for name in classes)
+    if dtype == "float32":
+        return RasterLayout(geobox, len(classes), dtype, float("nan"), descriptions=names, tags=tags or {})
     return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=tags or {})
 
 
@@ -275,8 +284,12 @@ def write_mask_of_statistic(
                 sink.write(window, np.where(np.isnan(values), NODATA, values >= threshold).astype(np.uint8))
 
 
-def mask_of(stored: NDArray[np.uint8], lowest: int) -> NDArray[np.uint8]:
-    """Return the mask (H, W) uint8 of stored probabilities (K, H, W) uint8: 0, the class 1..K, or 255."""
+def mask_of(stored: NDArray[Any], lowest: int) -> NDArray[np.uint8]:
+    """Return the mask (H, W) uint8 of stored probabilities (K, H, W): 0, the class 1..K, or 255.
+
+    `lowest` is a byte; of probabilities that are stored as float32, the bytes count that they round to.
+    """
+    stored = as_bytes(stored)
     best = stored.argmax(axis=0) + 1
     change = stored_change(stored)
     return np.where(change == NODATA, NODATA, np.where(change >= lowest, best, 0)).astype(np.uint8)
