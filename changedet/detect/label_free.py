@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,19 @@ class Fitted:
             "otsu": self.otsu,
             "sample": self.sample,
         }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], statistic: Statistic | None = None) -> Self:
+        """Return what `as_json` wrote.
+
+        Args:
+            record: as it was written; JSON has no infinity, and null instead.
+            statistic: of `deep`, whose encoder is no JSON.
+        """
+        name, otsu = record["detector"], record["otsu"]
+        statistic = statistic or _restored_statistic(name, record["statistic"])
+        mixture = Mixture.from_json(record["mixture"])
+        return cls(name, statistic, mixture, float("inf") if otsu is None else otsu, record["sample"])
 
 
 class StatisticDetector:
@@ -114,6 +128,18 @@ def _fit_statistic(name: str, sample: PairSample) -> Statistic:
             return ChiSquare(SlowFeatures.from_moments(sample.moments))
         case _:
             return _fit_pca_kmeans(sample)
+
+
+def _restored_statistic(name: str, record: Mapping[str, Any]) -> Statistic:
+    match name:
+        case "cva":
+            return Cva.from_json(record)
+        case "mad" | "irmad":
+            return ChiSquare(Mad.from_json(record))
+        case "sfa":
+            return ChiSquare(SlowFeatures.from_json(record))
+        case _:
+            return PcaKmeans.from_json(record)
 
 
 def _fit_pca_kmeans(sample: PairSample) -> PcaKmeans:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from changedet.config import Detector, RunConfig
 from changedet.detect.choose import check_resolution, choose_encoder, choose_model, told_missing
 from changedet.detect.detector import ChangeDetector, NetworkDetector
 from changedet.detect.ensemble import open_detectors
-from changedet.detect.label_free import StatisticDetector, fit, fit_posterior
+from changedet.detect.label_free import Fitted, StatisticDetector, fit, fit_posterior
 from changedet.detect.prepare import Preparation
 from changedet.detect.sample import sample_pair
 from changedet.detect.stitch import Progress
@@ -43,6 +43,10 @@ class Method(Protocol):
         self, pair: BiTemporalPair, preparation: Preparation, progress: Progress
     ) -> tuple[ChangeDetector, Preparation]:
         """Return the detector, and the preparation with what it learned of the pair."""
+        ...
+
+    def restored(self, preparation: Mapping[str, Any]) -> ChangeDetector:
+        """Return the detector that `fit` gave, from the JSON of the preparation: elsewhere, or later."""
         ...
 
     def threshold(self, asked: float | str | None, preparation: Preparation) -> Threshold:
@@ -83,6 +87,11 @@ class NetworkMethod:
         """See `Method`."""
         del pair, progress
         return self._detector, preparation
+
+    def restored(self, preparation: Mapping[str, Any]) -> ChangeDetector:
+        """See `Method`."""
+        del preparation
+        return self._detector
 
     def threshold(self, asked: float | str | None, preparation: Preparation) -> Threshold:
         """See `Method`."""
@@ -127,7 +136,14 @@ class LabelFreeMethod:
     ) -> tuple[ChangeDetector, Preparation]:
         """See `Method`."""
         fitted = fit(self.name, sample_pair(pair, progress))
-        return StatisticDetector(fitted, self.bands), replace(preparation, fitted=fitted)
+        return self._of(fitted), replace(preparation, fitted=fitted)
+
+    def restored(self, preparation: Mapping[str, Any]) -> ChangeDetector:
+        """See `Method`."""
+        return self._of(Fitted.from_json(preparation["fitted"]))
+
+    def _of(self, fitted: Fitted) -> StatisticDetector:
+        return StatisticDetector(fitted, self.bands)
 
     def threshold(self, asked: float | str | None, preparation: Preparation) -> Threshold:
         """See `Method`."""
@@ -180,10 +196,16 @@ class DeepMethod(LabelFreeMethod):
         self, pair: BiTemporalPair, preparation: Preparation, progress: Progress
     ) -> tuple[ChangeDetector, Preparation]:
         """See `Method`."""
+        fitted = fit_posterior("deep", self._statistic, sample_pair(pair, progress))
+        return self._of(fitted), replace(preparation, fitted=fitted)
+
+    def restored(self, preparation: Mapping[str, Any]) -> ChangeDetector:
+        """See `Method`."""
+        return self._of(Fitted.from_json(preparation["fitted"], self._statistic))
+
+    def _of(self, fitted: Fitted) -> StatisticDetector:
         statistic = self._statistic
-        fitted = fit_posterior("deep", statistic, sample_pair(pair, progress))
-        detector = StatisticDetector(fitted, self.bands, stride=statistic.stride, bytes_per_px=statistic.bytes_per_px)
-        return detector, replace(preparation, fitted=fitted)
+        return StatisticDetector(fitted, self.bands, stride=statistic.stride, bytes_per_px=statistic.bytes_per_px)
 
     def as_json(self) -> dict[str, Any]:
         """See `Method`."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from changedet.grid import Window
 from changedet.grid.quantise import as_bytes
 from changedet.read.pair import BiTemporalPair, Chip
+from changedet.write.raster import RasterSink
 
 # Windows that wait to be written: bytes, where a chip is floats, so a few do not count.
 _UNWRITTEN = 4
@@ -43,6 +44,22 @@ class Halves:
         first, second = np.split(array, 2)
         self.first.write(window, first)
         self.second.write(window, as_bytes(second))
+
+
+class Shifted:
+    """A sink whose first pixel is not that of the windows it is given, as of one tile of a larger raster.
+
+    Args:
+        sink: takes the windows, counted from `origin`.
+        origin: the part of the raster that the sink holds.
+    """
+
+    def __init__(self, sink: RasterSink | WindowSink, origin: Window) -> None:
+        self._sink, self._origin = sink, origin
+
+    def write(self, window: Window, array: NDArray[Any]) -> None:
+        """Hand on one window of the raster."""
+        self._sink.write(window.relative_to(self._origin), array)
 
 
 class ReadAhead:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from changedet.detect.label_free import Fitted
 from changedet.errors import ConfigError, PairError
 from changedet.grid.window import blocks
 from changedet.read.coregister import ShiftEstimate
-from changedet.read.displacement import NONE
+from changedet.read.displacement import NONE, Displacement
 from changedet.read.field import Registration, register
 from changedet.read.interpret import told
 from changedet.read.pair import Correction, RasterPair
@@ -65,6 +65,16 @@ def open_corrected(raw: RasterPair, preparation: Preparation, count: int) -> Ite
     """Open the pair `count` times, with what was found to be wrong put right while it is read."""
     with ExitStack() as stack:
         yield [stack.enter_context(raw.corrected(preparation.correction)) for _ in range(count)]
+
+
+def correction_of(record: Mapping[str, Any]) -> Correction:
+    """Return what is put right, from what `Preparation.as_json` wrote."""
+    displacement = Displacement.from_json(record["displacement_removed_px"])
+    return Correction(displacement, *(_curves(record[f"curves_{date}"]) for date in ("before", "after")))
+
+
+def _curves(record: Mapping[str, Any] | None) -> Curves | None:
+    return None if record is None else Curves.from_json(record)
 
 
 def _plain(curves: Curves | None) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from changedet.write.raster import RasterSink
 from changedet.write.staging import RUN_JSON
 
 # Options that the network's answers do not depend on. One that is not listed does count, so a new one is safe.
-_AFTER_THE_NETWORK = frozenset(
+AFTER_THE_NETWORK = frozenset(
     {
         "threshold",
         "overwrite",
@@ -83,7 +83,7 @@ def causes_of(record: dict[str, Any]) -> dict[str, Any]:
         record: run.json, or the part of it that is known before the network begins.
     """
     known = plain(record)
-    parameters = {name: value for name, value in known["parameters"].items() if name not in _AFTER_THE_NETWORK}
+    parameters = {name: value for name, value in known["parameters"].items() if name not in AFTER_THE_NETWORK}
     inputs = {
         role: {name: value for name, value in entry.items() if name != "path"}
         for role, entry in known["inputs"].items()

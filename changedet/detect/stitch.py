@@ -48,6 +48,7 @@ def stitch(
     more: Sequence[BiTemporalPair] = (),
     statistic: StatisticSink | None = None,
     dtype: str = "uint8",
+    answers: Answers | None = None,
 ) -> None:
     """Write the stored probability of every pixel of the plan to the sink.
 
@@ -62,6 +63,7 @@ def stitch(
         more: the same pair opened again, for further threads that read.
         statistic: takes what a label-free detector has its probabilities from.
         dtype: the probabilities are stored as, see `changedet.grid.quantise`.
+        answers: of this detector, where it was asked about other chips of this plan before.
 
     Raises:
         ConfigError: the plan is of another size than the pair.
@@ -71,7 +73,7 @@ def stitch(
         raise ConfigError(
             f"a plan for {plan.height} x {plan.width} px", expected=f"{tuple(pair.geobox.shape)}, the pair"
         )
-    answers = _Answers(detector)
+    answers = answers or Answers(detector)
     with ReadAhead((pair, *more), [chip.read for chip in plan.chips]) as chips, WriteBehind(sink) as behind:
         for done, (planned, chip) in enumerate(zip(plan.chips, chips, strict=True), start=1):
             if statistic is not None and isinstance(detector, StatisticDetector):
@@ -94,7 +96,7 @@ def _measured_core(
     return stored, np.where(valid, statistic[:, rows, cols], np.float32(np.nan))
 
 
-def _core(chip: Chip, core: Window, answers: _Answers, dtype: str) -> NDArray[Any]:
+def _core(chip: Chip, core: Window, answers: Answers, dtype: str) -> NDArray[Any]:
     """Return stored probabilities (K, H, W) of a chip's core."""
     rows, cols = core.relative_to(chip.window).slices
     valid = chip.valid[rows, cols]
@@ -104,7 +106,7 @@ def _core(chip: Chip, core: Window, answers: _Answers, dtype: str) -> NDArray[An
     return stored_as(dtype, answers.to(chip)[:, rows, cols], valid)
 
 
-class _Answers:
+class Answers:
     """A detector's answers, where two equal dates are asked about once, if it has one answer to them.
 
     A network that compares |f1 - f2| has, whatever the dates show. That is not taken on trust: the answer to the first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,11 @@ class Threshold:
             "probability": self.probability,
             "statistic": self.statistic,
         }
+
+
+def restored_threshold(record: Mapping[str, Any]) -> Threshold:
+    """Return what `Threshold.as_json` wrote."""
+    return Threshold(**{name: record[name] for name in ("probability", "statistic", "rule", "reason", "asked")})
 
 
 def threshold_of_model(asked: float | str | None, of_card: float) -> Threshold:

@@ -227,6 +227,39 @@ class RasterPair:
             reader.__exit__(kind, error, trace)
 
 
+class OneScene:
+    """A pair of the same scene twice, as a `BiTemporalPair` that reads it once.
+
+    Args:
+        pair: whose dates are the same files, read the same way, with nothing to be moved.
+    """
+
+    def __init__(self, pair: RasterPair) -> None:
+        self._pair = pair
+        self.geobox, self.bands = pair.geobox, pair.bands
+
+    @staticmethod
+    def fits(pair: RasterPair) -> bool:
+        """Return whether the dates of a pair are read the same way."""
+        correction = pair.correction
+        return correction.displacement.is_none and correction.before == correction.after and _alike(pair)
+
+    def read(self, window: Window) -> Chip:
+        """Read one window, see `Chip`."""
+        image, valid = self._pair.readers[0].read(window)
+        valid &= self._pair.covers(window)
+        image = along(self._pair.correction.before, image)
+        image[:, ~valid] = NEUTRAL_REFLECTANCE
+        return Chip(image, image, valid, window)
+
+
+def _alike(pair: RasterPair) -> bool:
+    rules = [[(rule.value, rule.all_bands) for rule in date] for date in pair.nodata]
+    lines = [[(scaling.scale, scaling.offset) for scaling in date] for date in pair.scaling]
+    masks = [reader.quality for reader in pair.readers]
+    return rules[0] == rules[1] and lines[0] == lines[1] and masks[0] == masks[1]
+
+
 def along(curves: Curves | None, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return an image through its curves, None for none."""
     return image if curves is None else curves.apply(image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -64,8 +64,14 @@ class Curves:
         return type(self)(self.knots, tuple(tuple(gain * value + offset for value in values) for values in self.values))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return it as plain data; see `from_json`."""
         return {"knots": [list(band) for band in self.knots], "values": [list(band) for band in self.values]}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return the curves that `as_json` wrote."""
+        knots, values = (tuple(map(tuple, record[name])) for name in ("knots", "values"))
+        return cls(knots, values)
 
 
 def _along(band: Pixels, knots: Samples, values: Samples) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -83,3 +84,8 @@ class Cva:
     def as_json(self) -> dict[str, Any]:
         """See `Statistic`."""
         return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what `as_json` wrote."""
+        return cls(np.array(record["mean"]), np.array(record["deviation"]))

@@ -7,6 +7,7 @@ method for change detection in multi- and hyperspectral data", IEEE Transactions
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ _MOST_ITERATIONS = 50
 _LEAST_UNCHANGED = 0.01
 # Columns at a time: a few MB in float64, whatever the number of samples.
 _PART = 1 << 16
+_FITTED = ("before_mean", "after_mean", "before", "after", "correlations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,17 @@ class Mad:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        arrays = ("before_mean", "after_mean", "before", "after", "correlations")
         return {
-            **{name: getattr(self, name).tolist() for name in arrays},
+            **{name: getattr(self, name).tolist() for name in _FITTED},
             "iterations": self.iterations,
             "converged": self.converged,
         }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what `as_json` wrote."""
+        arrays: dict[str, Any] = {name: np.array(record[name]) for name in _FITTED}
+        return cls(**arrays, iterations=record["iterations"], converged=record["converged"])
 
 
 def fit_irmad(samples: NDArray[np.floating], *, consistent: bool = True) -> Mad:

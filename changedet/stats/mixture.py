@@ -8,6 +8,7 @@ distributions: of the chi-square statistics themselves, and of the squares of ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -133,6 +134,12 @@ class Mixture:
             "gain_nats": self.gain,
             "samples": self.samples,
         }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what `as_json` wrote."""
+        unchanged, changed = (Gamma(**record[name]) for name in ("unchanged", "changed"))
+        return cls(unchanged, changed, record["share_changed"], record["gain_nats"], record["samples"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ IEEE Geoscience and Remote Sensing Letters 6(4), 2009; there of one band, here o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -70,6 +71,12 @@ class PcaKmeans:
         """See `Statistic`."""
         own = {"kernel": self.kernel.tolist(), "midpoint": self.midpoint, "fill": self.fill}
         return {**self.cva.as_json(), **own}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what `as_json` wrote; JSON has no infinity, and null instead."""
+        midpoint = float("inf") if record["midpoint"] is None else record["midpoint"]
+        return cls(Cva.from_json(record), np.array(record["kernel"]), midpoint, record["fill"])
 
 
 def filled_magnitude(

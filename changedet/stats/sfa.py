@@ -6,6 +6,7 @@ and Remote Sensing 52(5), 2014, without iterations (their USFA).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ Floats = NDArray[np.float64]
 
 # Equal dates differ in nothing; with a floor their statistic is 0 and not 0 / 0.
 _SMALLEST_VARIANCE = 1e-9
+_FITTED = ("mean", "deviation", "features", "variances")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +75,9 @@ class SlowFeatures:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {name: getattr(self, name).tolist() for name in ("mean", "deviation", "features", "variances")}
+        return {name: getattr(self, name).tolist() for name in _FITTED}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what `as_json` wrote."""
+        return cls(*(np.array(record[name]) for name in _FITTED))

@@ -12,8 +12,9 @@ from changedet.detect.deep import FeatureDifference
 from changedet.detect.label_free import Fitted, StatisticDetector, fit, fit_posterior
 from changedet.detect.sample import PairSample, sample_pair
 from changedet.detect.stitch import silent, stitch
-from changedet.grid import ChipPlan, plan_chips
+from changedet.grid import ChipPlan, Window, plan_chips
 from changedet.grid.quantise import NODATA
+from changedet.write.provenance import plain
 from tests.data import texture
 from tests.detect.test_stitch import ArrayPair, ArraySink
 
@@ -134,3 +135,27 @@ def test_fitted_state_is_plain_data() -> None:
     for name in NAMES:
         fitted: Fitted = _fitted(name, _pair()).fitted
         assert json.loads(json.dumps(fitted.as_json()))["detector"] == name
+
+
+@pytest.mark.parametrize("changed", [True, False])
+@pytest.mark.parametrize("name", get_args(Detector))
+def test_a_detector_restored_from_run_json_measures_the_same_bits(name: str, changed: bool) -> None:
+    pair = _pair(changed=changed)
+    detector = _fitted(name, pair)
+    record = json.loads(json.dumps(plain({"fitted": detector.fitted.as_json()}), allow_nan=False))
+    statistic = detector.fitted.statistic if name == "deep" else None
+    restored = StatisticDetector(Fitted.from_json(record["fitted"], statistic), pair.bands)
+    chip = pair.read(Window(0, 0, 96, 120))
+    for first, second in zip(detector.measure(chip), restored.measure(chip), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert restored.fitted.otsu == detector.fitted.otsu
+    assert restored.fitted.as_json() == detector.fitted.as_json()
+
+
+def test_a_statistic_that_parts_nothing_is_restored_though_json_has_no_infinity() -> None:
+    pair = _pair(60, 60, changed=False)
+    same = ArrayPair(pair.before, pair.before, pair.valid)
+    fitted = _fitted("pca-kmeans", same).fitted
+    record = json.loads(json.dumps(plain(fitted.as_json()), allow_nan=False))
+    assert Fitted.from_json(record).as_json() == fitted.as_json()
+    assert fitted.otsu == fitted.statistic.as_json()["midpoint"] == float("inf")
