@@ -54,6 +54,13 @@ class OutputError(ChangeDetError, OSError):
     """An output could not be written, for instance because the disk is full."""
 
 
+class ClusterError(ChangeDetError, ConnectionError):
+    """The processes that share the work cannot be reached, or are gone."""
+
+
+# The exit code of a batch that is done but for tiles that failed: what they failed of is in its failures.csv.
+TILES_FAILED = 10
+
 # The order is from special to general: the first class that fits gives the code. click itself uses 2 for a
 # command line it cannot parse, which is the same kind of mistake as a ConfigError.
 EXIT_CODES: dict[type[ChangeDetError], int] = {
@@ -64,6 +71,7 @@ EXIT_CODES: dict[type[ChangeDetError], int] = {
     ModelError: 6,
     OutputExistsError: 7,
     OutputError: 8,
+    ClusterError: 9,
     ChangeDetError: 1,
 }
 

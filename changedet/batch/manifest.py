@@ -131,7 +131,12 @@ class Manifest:
 
     def tiles(self) -> Iterator[Tile]:
         """Yield the tiles in the order of the table, never all at once."""
-        for batch in self.table.to_batches(max_chunksize=_ROWS):
+        return self.tiles_of(self.table)
+
+    @staticmethod
+    def tiles_of(table: pa.Table) -> Iterator[Tile]:
+        """Yield the tiles of some rows of the table."""
+        for batch in table.to_batches(max_chunksize=_ROWS):
             columns = (batch[name].to_pylist() for name in (ID, MOSAIC, *WINDOW, SKIP))
             for name, mosaic, row, col, height, width, skip in zip(*columns, strict=True):
                 yield Tile(name, mosaic, Window(row, col, height, width), skip)

@@ -10,6 +10,7 @@ import sys
 import click
 from click import Context
 
+from changedet.cli.batch import batch
 from changedet.cli.calibrate import calibrate
 from changedet.cli.clouds import clouds
 from changedet.cli.evaluate import evaluate
@@ -44,7 +45,7 @@ def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
     logging.basicConfig(level=level, format="%(name)s: %(message)s")
 
 
-for _verb in (run, inspect, vectorize, report, clouds, models, pipeline, train, finetune, evaluate, calibrate):
+for _verb in (run, batch, inspect, vectorize, report, clouds, models, pipeline, train, finetune, evaluate, calibrate):
     cli.add_command(_verb)
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from changedet.cli.console import ERR
 from changedet.errors import ChangeDetError, exit_code
 
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 
 def _be_verbose(ctx: Context, param: Parameter, value: bool) -> None:
@@ -61,7 +61,7 @@ class Group(Subgroup):
             ctx.exit(exit_code(error))
         except KeyboardInterrupt:
             ERR.print("interrupted: nothing was left behind")
-            ctx.exit(_INTERRUPTED)
+            ctx.exit(INTERRUPTED)
 
 
 def _redacted(text: str) -> str:

@@ -39,20 +39,73 @@ def polygon_options(command: Any) -> Any:
     return command
 
 
-def reading_options(command: Any) -> Any:
-    """Add the options that say how a pair is read; `run` and `inspect` share them."""
+def method_options(command: Any) -> Any:
+    """Add the options that say what finds change; `run` and `batch` share them."""
     for option in reversed(
         (
             click.option(
-                "--bands",
-                metavar="NAME=N,…|SENSOR",
-                help="Which band is which, e.g. red=3,green=2,blue=1,nir=4, or a sensor's usual stack: sentinel-2,"
-                " landsat-8, landsat-7, naip, rgb. One a date with / between.",
+                "--model",
+                "models",
+                multiple=True,
+                help="Shipped model or model file; several give their mean. Default: the best shipped one that fits the"
+                " bands.",
             ),
-            click.option("--bounds", nargs=4, type=float, help="Left bottom right top in the CRS of the grid."),
-            click.option("--like", metavar="FILE", help="Compare on the whole grid of this raster."),
-            click.option("--res", type=float, multiple=True, help="Pixel size, in the before CRS; twice for y and x."),
-            click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this file."),
+            click.option(
+                "--tta", is_flag=True, help="Average over the turned and mirrored images: eight times the work."
+            ),
+            click.option(
+                "--detector",
+                type=click.Choice(["cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]),
+                help="Use no network but a detector that needs no labels and no training.",
+            ),
+            click.option(
+                "--threshold",
+                metavar="NUMBER|RULE",
+                help="Probability from which a pixel is changed; with --detector also otsu, mixture, chi2:0.99 or"
+                " statistic:NUMBER. Default: the model card's, or mixture.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def computing_options(command: Any) -> Any:
+    """Add the options that say how and where the network is computed; `run` and `batch` share them."""
+    for option in reversed(
+        (
+            click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core, discarded."),
+            click.option("--max-memory", metavar="SIZE", help="Memory a process may take, e.g. 2GB (the default)."),
+            click.option(
+                "--readers",
+                type=int,
+                help="Threads that read ahead of the network. Default: 1; more help behind URLs.",
+            ),
+            click.option(
+                "--threads", type=int, help="Threads that compute. Default: all cores, of a worker its share."
+            ),
+            click.option("--backend", help="auto, torch or openvino. Default: OpenVINO on CPUs where it is installed."),
+            click.option("--precision", help="auto, float32 or bfloat16. Default: bfloat16 where the hardware has it."),
+            click.option(
+                "--probability-dtype",
+                type=click.Choice(["uint8", "float32"]),
+                help="How probability.tif is stored. Default: uint8, in steps of 1/254.",
+            ),
+            click.option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto."),
+            click.option(
+                "--any-resolution", is_flag=True, help="Run even where pixels are over 3 times larger or smaller."
+            ),
+            click.option("--free-only", is_flag=True, help="Refuse models that are not free for commercial use."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def pixel_options(command: Any) -> Any:
+    """Add the options that say what stored values mean and how dates are made comparable; every pair has them."""
+    for option in reversed(
+        (
             click.option(
                 "--nodata",
                 type=float,
@@ -84,6 +137,27 @@ def reading_options(command: Any) -> Any:
                 type=click.Choice(["none", "histogram", "irmad"]),
                 help="Bring the after date's values to the before date's. Default: none.",
             ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def reading_options(command: Any) -> Any:
+    """Add the options that say how a pair is read; `run` and `inspect` share them."""
+    for option in reversed(
+        (
+            click.option(
+                "--bands",
+                metavar="NAME=N,…|SENSOR",
+                help="Which band is which, e.g. red=3,green=2,blue=1,nir=4, or a sensor's usual stack: sentinel-2,"
+                " landsat-8, landsat-7, naip, rgb. One a date with / between.",
+            ),
+            click.option("--bounds", nargs=4, type=float, help="Left bottom right top in the CRS of the grid."),
+            click.option("--like", metavar="FILE", help="Compare on the whole grid of this raster."),
+            click.option("--res", type=float, multiple=True, help="Pixel size, in the before CRS; twice for y and x."),
+            click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this file."),
+            pixel_options,
             click.option("--dates", callback=_dates, metavar="BEFORE,AFTER", help="ISO dates of the scenes."),
         )
     ):

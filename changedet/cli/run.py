@@ -12,45 +12,22 @@ from rich.table import Table
 
 from changedet.cli.console import ERR, OUT, ProgressBars, shown_area
 from changedet.cli.group import command
-from changedet.cli.options import given, pairs, polygon_options, reading_options
+from changedet.cli.options import (
+    computing_options,
+    given,
+    method_options,
+    pairs,
+    polygon_options,
+    reading_options,
+)
 
 
 @command()
 @click.argument("scenes", nargs=-1, required=True, metavar="BEFORE AFTER [LATER]...")
 @click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    help="Shipped model or model file; several give their mean. Default: the best shipped one that fits the bands.",
-)
-@click.option("--tta", is_flag=True, help="Average over the turned and mirrored images: eight times the work.")
-@click.option(
-    "--detector",
-    type=click.Choice(["cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]),
-    help="Use no network but a detector that needs no labels and no training.",
-)
-@click.option(
-    "--threshold",
-    metavar="NUMBER|RULE",
-    help="Probability from which a pixel is changed; with --detector also otsu, mixture, chi2:0.99 or"
-    " statistic:NUMBER. Default: the model card's, or mixture.",
-)
+@method_options
 @polygon_options
-@click.option("--halo", metavar="default|exact|PX", help="Pixels read around each chip's core and discarded.")
-@click.option("--max-memory", metavar="SIZE", help="Memory the process may take, e.g. 2GB (the default).")
-@click.option("--readers", type=int, help="Threads that read ahead of the network. Default: 1; more help behind URLs.")
-@click.option("--threads", type=int, help="Threads that compute. Default: all cores.")
-@click.option("--backend", help="auto, torch or openvino. Default: OpenVINO on CPUs where it is installed.")
-@click.option("--precision", help="auto, float32 or bfloat16. Default: bfloat16 where the hardware has it.")
-@click.option(
-    "--probability-dtype",
-    type=click.Choice(["uint8", "float32"]),
-    help="How probability.tif is stored. Default: uint8, in steps of 1/254.",
-)
-@click.option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")
-@click.option("--any-resolution", is_flag=True, help="Run even where pixels are over 3 times larger or smaller.")
-@click.option("--free-only", is_flag=True, help="Refuse models that are not free for commercial use.")
+@computing_options
 @click.option("--overwrite", is_flag=True, help="Replace the results in the output folder.")
 @click.option("--stac", is_flag=True, help="Write stac.json too: the run as an item for a catalogue.")
 @click.option("--report/--no-report", default=None, help="Write report.html too, or not. Default: yes.")

@@ -1,6 +1,7 @@
 """What a command or a pipeline file may say. The only place where defaults live."""
 
 from changedet.config.base import NEUTRAL_REFLECTANCE, Bytes, checked, parse_bytes
+from changedet.config.batch import BatchConfig, check_batch_options
 from changedet.config.data import DatasetConfig, DatasetKind, EvaluateConfig
 from changedet.config.learn import (
     AugmentConfig,
@@ -30,6 +31,7 @@ from changedet.config.run import (
 __all__ = [
     "NEUTRAL_REFLECTANCE",
     "AugmentConfig",
+    "BatchConfig",
     "Bounds",
     "Bytes",
     "Candidate",
@@ -51,6 +53,7 @@ __all__ = [
     "RunStep",
     "Threshold",
     "TrainConfig",
+    "check_batch_options",
     "check_options",
     "checked",
     "load_pipeline",

@@ -30,23 +30,26 @@ _SAMPLES_PER_AXIS = 4
 _WHOLE_PX = 256
 
 
-def scaling_of(scene: Scene, scale: float | None = None, offset: float | None = None) -> tuple[Scaling, ...]:
+def scaling_of(
+    scene: Scene, scale: float | None = None, offset: float | None = None, *, lenient: bool = False
+) -> tuple[Scaling, ...]:
     """Return how each band's stored values become reflectance.
 
     Args:
         scene: the bands asked for.
         scale: what to multiply stored values by, where the user knows better.
         offset: what to add then, likewise; 0 with a scale alone.
+        lenient: go by what can be read, where a part of a file is damaged.
     """
     if scale is not None:
         return tuple(Scaling(scale, offset or 0.0, "as asked") for _ in scene.bands)
-    recognised = map(_scaling_of_band, scene.bands)
+    recognised = (_scaling_of_band(band, lenient=lenient) for band in scene.bands)
     if offset is None:
         return tuple(recognised)
     return tuple(replace(scaling, offset=offset, why=f"{scaling.why}; offset as asked") for scaling in recognised)
 
 
-def _scaling_of_band(band: Band) -> Scaling:
+def _scaling_of_band(band: Band, *, lenient: bool) -> Scaling:
     if band.scale == 0 or not math.isfinite(band.scale + band.offset):
         raise SceneError(
             f"{band.path}: band {band.index} is scaled by {band.scale:g} and {band.offset:g}",
@@ -57,28 +60,34 @@ def _scaling_of_band(band: Band) -> Scaling:
         return Scaling(band.scale, band.offset, band.scaled_by)
     if band.dtype == "uint8":
         return Scaling(1 / 255, 0.0, "assumed: 8-bit, 255 is white", physical=False)
-    if band.dtype.startswith("float") and _largest(band) <= _LARGEST_REFLECTANCE:
+    if band.dtype.startswith("float") and _largest(band, lenient=lenient) <= _LARGEST_REFLECTANCE:
         return Scaling(1.0, 0.0, "floating point and below 2: reflectance already")
     return Scaling(1e-4, 0.0, "assumed: reflectance times 10,000")
 
 
-def _largest(band: Band) -> float:
+def _largest(band: Band, *, lenient: bool) -> float:
     """Return the 99th percentile of a band, from windows spread over it, or of all of it where those hold nothing."""
     try:
         with settings_for(band.path), quietly_without_georeference(), rasterio.open(band.path) as dataset:
             windows = sample_windows(*dataset.shape, size=_SAMPLE_PX, per_axis=_SAMPLES_PER_AXIS)
-            seen = np.concatenate([_values(dataset, band.index, window=rasterio_window(w)) for w in windows])
+            parts = [_values(dataset, band.index, lenient=lenient, window=rasterio_window(w)) for w in windows]
+            seen = np.concatenate(parts)
             if not seen.size:
                 height, width = (min(_WHOLE_PX, size) for size in dataset.shape)
-                seen = _values(dataset, band.index, out_shape=(height, width))
+                seen = _values(dataset, band.index, lenient=lenient, out_shape=(height, width))
     except RasterioError as error:
         raise SceneError(f"{band.path} is damaged or truncated ({error.__cause__ or error})") from error
     return float(np.percentile(seen, 99)) if seen.size else 0.0
 
 
-def _values(dataset: Any, index: int, **part: Any) -> NDArray[Any]:
-    """Return the finite values of valid pixels in a part of a band, (N,)."""
-    sample = dataset.read(index, masked=True, **part)
+def _values(dataset: Any, index: int, *, lenient: bool, **part: Any) -> NDArray[Any]:
+    """Return the finite values of valid pixels in a part of a band, (N,); `lenient`, none where it cannot be read."""
+    try:
+        sample = dataset.read(index, masked=True, **part)
+    except RasterioError:
+        if not lenient:
+            raise
+        return np.empty(0)
     for alpha in alpha_bands(dataset):
         sample = np.ma.masked_where(dataset.read(alpha, **part) == 0, sample)
     seen = sample.compressed()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from changedet.config import NEUTRAL_REFLECTANCE
-from changedet.errors import PairError
+from changedet.errors import PairError, SceneError
 from changedet.grid import Window
 from changedet.read.bands import Mapping
 from changedet.read.displacement import NONE, Displacement
@@ -97,6 +97,10 @@ class Correction:
         return Correction(self.displacement, before, after)
 
 
+# One scaling a band, of the earlier and of the later date.
+DatesScaling = tuple[tuple[Scaling, ...], tuple[Scaling, ...]]
+
+
 class RasterPair:
     """A pair of scenes on disk or behind URLs. A context manager; not thread-safe.
 
@@ -106,6 +110,8 @@ class RasterPair:
         options: how.
         correction: what to put right on the way.
         geobox: the grid, where it was decided before; what `options.grid` says when None.
+        scaling: of the bands of both dates, where it was decided before; what the files say when None.
+        lenient: take what cannot be read for invalid, so that one damaged file of many does not hide all others.
     """
 
     def __init__(
@@ -116,15 +122,18 @@ class RasterPair:
         correction: Correction = Correction(),
         *,
         geobox: GeoBox | None = None,
+        scaling: DatesScaling | None = None,
+        lenient: bool = False,
     ) -> None:
         self.options = options
+        self.lenient = lenient
         self.correction = correction
         self.before = before
         self.after = after
         self._geobox = geobox or target_grid(before.geobox, after.geobox, options.grid)
-        self.scaling: tuple[tuple[Scaling, ...], tuple[Scaling, ...]] = (
-            scaling_of(before, options.scale[0], options.offset[0]),
-            scaling_of(after, options.scale[1], options.offset[1]),
+        self.scaling: DatesScaling = scaling or (
+            scaling_of(before, options.scale[0], options.offset[0], lenient=lenient),
+            scaling_of(after, options.scale[1], options.offset[1], lenient=lenient),
         )
         self.nodata: tuple[tuple[Nodata, ...], tuple[Nodata, ...]] = (
             nodata_of(before, after, options.nodata[0]),
@@ -162,7 +171,15 @@ class RasterPair:
 
     def corrected(self, correction: Correction) -> RasterPair:
         """Return the pair with something else put right while it is read."""
-        return RasterPair(self.before, self.after, self.options, correction, geobox=self._geobox)
+        return RasterPair(
+            self.before,
+            self.after,
+            self.options,
+            correction,
+            geobox=self._geobox,
+            scaling=self.scaling,
+            lenient=self.lenient,
+        )
 
     def after_another(self, earlier: RasterPair) -> RasterPair:
         """Return the pair of another pair's after date and this one's, as they lie."""
@@ -195,9 +212,19 @@ class RasterPair:
         """Read one window of both dates; see `Chip`.
 
         Raises:
-            SceneError: a file is damaged or truncated there.
+            SceneError: a file is damaged or truncated there, and the pair is not lenient.
         """
-        (before, valid_before), (after, valid_after) = self._read_dates(window)
+        try:
+            dates = self._read_dates(window)
+        except SceneError:
+            if not self.lenient:
+                raise
+            dates = self._nothing(window), self._nothing(window)
+        return self.chip_of(window, *dates)
+
+    def chip_of(self, window: Window, earlier: tuple[Floats, Bools], later: tuple[Floats, Bools]) -> Chip:
+        """Return the chip of what was read, (bands, height, width), and what of it is valid, at each date."""
+        (before, valid_before), (after, valid_after) = earlier, later
         valid = valid_before & valid_after
         if self.options.grid.area is not None:
             valid &= self.covers(window)
@@ -215,6 +242,10 @@ class RasterPair:
         finally:
             wait([later])  # a file serves one thread at a time
         return earlier, later.result()
+
+    def _nothing(self, window: Window) -> tuple[Floats, Bools]:
+        shape = window.height, window.width
+        return np.zeros((len(self.bands), *shape), np.float32), np.zeros(shape, np.bool_)
 
     def __enter__(self) -> Self:
         return self
@@ -246,11 +277,8 @@ class OneScene:
 
     def read(self, window: Window) -> Chip:
         """Read one window, see `Chip`."""
-        image, valid = self._pair.readers[0].read(window)
-        valid &= self._pair.covers(window)
-        image = along(self._pair.correction.before, image)
-        image[:, ~valid] = NEUTRAL_REFLECTANCE
-        return Chip(image, image, valid, window)
+        once = self._pair.readers[0].read(window)
+        return self._pair.chip_of(window, once, once)
 
 
 def _alike(pair: RasterPair) -> bool:

@@ -56,7 +56,7 @@ class Staging:
         self._stack = ExitStack()
 
     def __enter__(self) -> Staging:
-        _refuse_existing(self.out_dir, overwrite=self.overwrite)
+        refuse_existing(self.out_dir, overwrite=self.overwrite)
         self._work = self._stack.enter_context(_work_folder(self.out_dir))
         return self
 
@@ -135,7 +135,12 @@ def atomic_paths(folder: str | os.PathLike[str], names: Iterable[str], *, overwr
             (work / target.name).replace(target)
 
 
-def _refuse_existing(out_dir: Path, *, overwrite: bool) -> None:
+def refuse_existing(out_dir: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that is a file, or that holds anything visible unless `overwrite`.
+
+    Raises:
+        OutputExistsError: see above.
+    """
     if out_dir.exists() and not out_dir.is_dir():
         raise OutputExistsError(f"{out_dir} is a file", expected="a folder", remedy="another -o")
     visible = [entry.name for entry in out_dir.iterdir() if entry.name[0] != "."] if out_dir.is_dir() else []

@@ -1,0 +1,155 @@
+"""`changedet batch`: many tiles, one result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click import Context
+from rich.markup import escape
+from rich.table import Table
+
+from changedet.cli.console import ERR, OUT, ProgressBars
+from changedet.cli.group import INTERRUPTED, Subgroup
+from changedet.cli.options import computing_options, given, method_options, pairs, pixel_options
+from changedet.errors import TILES_FAILED
+
+# More than these would only scroll away; all are in the ledger and in failures.csv.
+_FAILURES_SHOWN = 5
+
+
+@click.group(cls=Subgroup)
+def batch() -> None:
+    """Map many tiles on one machine or many, resumable, as one result.
+
+    \b
+    changedet batch run manifest.parquet -o out
+    changedet batch status out
+    changedet batch retry out
+    """
+
+
+def _sharing_options(command: Any) -> Any:
+    """Add the options that say who does the work."""
+    for option in reversed(
+        (
+            click.option("--workers", type=int, help="Processes here. Default: as cores and memory allow."),
+            click.option(
+                "--scheduler",
+                metavar="tcp://HOST:PORT",
+                help="A running Dask scheduler, to whose workers the tiles go instead.",
+            ),
+            click.option(
+                "--retries", type=int, help="How often a tile is tried again after what may pass. Default: 2."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@batch.command()
+@click.argument("manifest")
+@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@_sharing_options
+@method_options
+@computing_options
+@pixel_options
+@click.option("--co", multiple=True, callback=pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
+@click.option("--overwrite", is_flag=True, help="Begin anew where another batch, or this one, was begun.")
+@click.pass_context
+def run(ctx: Context, /, manifest: str, out: Path, **options: Any) -> None:
+    """Map the tiles of MANIFEST that are not done yet.
+
+    It may be stopped in any way; the same command then goes on where it stopped. A tile is done again when its inputs,
+    an option or the model changed. A tile that fails does not stop the others: the exit code is then 10, and `batch
+    retry` does it again.
+
+    \b
+    changedet batch run manifest.parquet -o out
+    changedet batch run manifest.parquet -o out --workers 8 --threads 2
+    changedet batch run manifest.parquet -o out --scheduler tcp://10.0.0.5:8786
+    """
+    from changedet.batch.run import run_batch
+
+    with _resumable(ctx), ProgressBars(quiet=ctx.obj["quiet"]) as progress:
+        result = run_batch(manifest, out, progress=progress, **given(options))
+    _print_result(ctx, result)
+
+
+@batch.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@_sharing_options
+@click.option("--threads", type=int, help="Threads that compute in each worker. Default: its share of the cores.")
+@click.pass_context
+def retry(ctx: Context, /, out: Path, **options: Any) -> None:
+    """Map the tiles again that failed, and those that are left, of the batch in the folder OUT.
+
+    \b
+    changedet batch retry out
+    """
+    from changedet.batch.run import retry_batch
+
+    with _resumable(ctx), ProgressBars(quiet=ctx.obj["quiet"]) as progress:
+        result = retry_batch(out, progress=progress, **given(options))
+    _print_result(ctx, result)
+
+
+@batch.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def status(out: Path) -> None:
+    """Tell how the batch in the folder OUT is coming on: tiles done, failed and left, rate and expected end.
+
+    \b
+    changedet batch status out
+    """
+    from changedet.batch.status import status_of
+
+    found = status_of(out)
+    table = Table(box=None, show_header=False)
+    for name, count in found.counts.items():
+        table.add_row(name, f"{count:,}")
+    table.add_row("all", f"{found.total:,}")
+    if found.tiles_per_second:
+        table.add_row("tiles a minute", f"{60 * found.tiles_per_second:.1f}")
+    table.add_row("running", escape(f"on {found.host}" if found.running else "no"))
+    if found.updated:
+        table.add_row("as of", found.updated)
+    if found.expected_end:
+        table.add_row("expected end", found.expected_end)
+    OUT.print(table)
+
+
+@contextmanager
+def _resumable(ctx: Context) -> Iterator[None]:
+    """Say of an interruption that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        ERR.print("interrupted: the same command goes on where it stopped")
+        ctx.exit(INTERRUPTED)
+
+
+def _print_result(ctx: Context, result: Any) -> None:
+    counts = result.outcomes.counts
+    if not ctx.obj["quiet"]:
+        for why, count in result.redone.items():
+            if count:
+                OUT.print(f"{count} tiles were done again for a change of {why}")
+        OUT.print(", ".join(f"{count} {state}" for state, count in counts.items()))
+        OUT.print(f"written to {escape(str(result.out))}")
+    if result.failed:
+        _print_failures(result)
+        ctx.exit(TILES_FAILED)
+
+
+def _print_failures(result: Any) -> None:
+    rows = list(result.failures(_FAILURES_SHOWN))
+    for row in rows:
+        ERR.print(f"[red]failed:[/red] {escape(row['id'])}: {escape(row['error'])}: {escape(row['message'])}")
+    if result.failed > len(rows):
+        ERR.print(f"… and {result.failed - len(rows)} more")
+    ERR.print(f"changedet batch retry {escape(str(result.out))} does them again")
