@@ -77,6 +77,7 @@ def make_card(
         commercial_use=config.commercial_use,
         data=config.description,
         calibration=calibration,
+        initial_weights=network.initial_weights,
         places=tuple(source.place() for source in open_dataset(config.data).scenes),
         trained=datetime.now(UTC).date().isoformat(),
         seed=config.seed,

@@ -76,6 +76,7 @@ class TrainingState:
             "finished": finished,
             "best": [self.best.f1, self.best.stale],
             "scaler": self.scaler.state_dict(),
+            "initial_weights": self.network.initial_weights,
         }
         partial = folder / "checkpoint.partial"
         metadata = {name: json.dumps(value) for name, value in numbers.items()}
@@ -109,6 +110,9 @@ class TrainingState:
         self.best.f1, self.best.stale = numbers["best"]
         self.best.weights = _part(tensors, "best.")
         self.scaler.load_state_dict(numbers["scaler"])
+        for network in (self.network, self.average.module):
+            # Checkpoints that do not say it are of networks that began with random weights.
+            network.initial_weights = numbers.get("initial_weights", "random")
         _load_optimiser(self.optimiser, _part(tensors, "optimiser."))
 
 

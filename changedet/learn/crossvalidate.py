@@ -148,6 +148,7 @@ def run_task(task: Task) -> str:
     if parallel.rank() > 0:
         return ""
     result: dict[str, Any] = {"model": task.model, "candidate": task.candidate, "fold": task.fold, "cities": {}}
+    result["initial_weights"] = network.initial_weights
     pooled = ProbabilityHistogram.empty()
     chip = chip_of(network, len(bands), task.config.augment.crop_px)
     kinds = Kinds.of(task.config.data)
@@ -159,7 +160,8 @@ def run_task(task: Task) -> str:
     draw_curves(task.folder / "curves.png", read_log(task.folder), pooled, threshold)
     _write_json(task.folder / "result.json", result)
     scored = f": F1 {pooled.counts(0.5).f1:.3f} at threshold 0.5" if task.held_out else ""
-    return f"{task.model} · {task.candidate} · {'all cities' if task.fold is None else f'fold {task.fold}'}{scored}"
+    part = "all cities" if task.fold is None else f"fold {task.fold}"
+    return f"{task.model} · {task.candidate} · {part}, from {network.initial_weights} weights{scored}"
 
 
 def _scored(

@@ -19,7 +19,7 @@ from changedet.config import Candidate, LossConfig, TrainConfig
 from changedet.errors import ConfigError
 from changedet.learn import parallel
 from changedet.learn.augment import augment
-from changedet.learn.checkpoint import Best, TrainingState
+from changedet.learn.checkpoint import CHECKPOINT, Best, TrainingState
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets.scene import TrainingScene
 from changedet.learn.evaluate import evaluate_scene
@@ -88,7 +88,11 @@ class _Training:
         self.half = half_type(config.precision, self.device)
         torch.manual_seed(config.seed)
         kinds = Kinds.of(config.data)
-        network = build_network(candidate.architecture, built_with(candidate, bands, kinds))
+        arguments = built_with(candidate, bands, kinds)
+        if (folder / CHECKPOINT).exists():
+            # Pretrained weights would be fetched only to be overwritten.
+            arguments.pop("encoder_weights", None)
+        network = build_network(candidate.architecture, arguments)
         check_classes(network, candidate.architecture, kinds)
         self.exchanged = kinds.exchanged
         self.chip = chip_of(network, len(bands), config.augment.crop_px) if config.early_stop else None

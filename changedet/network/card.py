@@ -141,6 +141,7 @@ class Card(BaseModel):
         data: what it was trained on.
         calibration: from the network's sigmoid to the probability; None for the sigmoid itself. The threshold counts
             after it.
+        initial_weights: what its training began with: `random`, or the name of pretrained weights of the encoder.
         parents: name and SHA-256 of the model files this one was made from.
         places: the scenes it was trained on; empty where that is not known.
         trained: ISO date.
@@ -179,6 +180,7 @@ class Card(BaseModel):
     data: str
     places: tuple[Place, ...] = ()
     calibration: Calibration | None = None
+    initial_weights: str = "random"
     parents: tuple[str, ...] = ()
     trained: Annotated[str, BeforeValidator(_iso_date)]
     seed: int

@@ -98,6 +98,8 @@ def test_the_best_candidate_is_shipped_with_its_card(trained: _Trained) -> None:
     assert model.card.architecture == {"diff": "fc_siam_diff", "early": "fc_ef"}[best]
     assert (model.card.name, model.card.bands, model.card.command) == ("tiny", BANDS, "changedet train it")
     assert len(trained.lines) == 2 * 2 + 1 + 1
+    assert model.card.initial_weights == "random"
+    assert all("from random weights" in line for line in trained.lines[:-1])
 
 
 def test_the_model_file_holds_the_network_trained_on_all_cities(trained: _Trained) -> None:

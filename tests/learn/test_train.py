@@ -250,6 +250,28 @@ def test_a_finished_training_is_only_loaded(tmp_path: Path, make_scene: MakeScen
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 7
 
 
+def test_what_training_began_with_is_known_when_the_weights_can_no_longer_be_fetched(
+    tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segmentation_models_pytorch import encoders
+
+    save_file(encoders.get_encoder("resnet18", weights=None).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(encoders, "hf_hub_download", lambda *_, filename, **__: str(tmp_path / filename))
+    arguments = {"encoder_depth": 2, "decoder_channels": [8, 8], "encoder_weights": "imagenet"}
+    candidate = Candidate(architecture="siamese_smp", arguments=arguments)
+    config = make_config(steps=2, candidates={"diff": candidate})
+    assert _train(make_scene(), config, tmp_path / "run").initial_weights == "imagenet"
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(encoders, "hf_hub_download", unreachable)
+    assert _train(make_scene(), config, tmp_path / "run").initial_weights == "imagenet"
+    with pytest.raises(ModelError, match="cannot be fetched"):
+        _train(make_scene(), config, tmp_path / "other")
+
+
 def test_the_seed_decides(tmp_path: Path, make_scene: MakeScene, make_config: MakeConfig) -> None:
     one, other = (
         _train(make_scene(), make_config(seed=seed, steps=2), tmp_path / str(seed)).state_dict() for seed in (0, 1)
