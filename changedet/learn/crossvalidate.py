@@ -32,10 +32,11 @@ from changedet.learn.class_counts import ClassHistogram
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets import LabelledScene, TrainingScene, open_dataset, refuse_overlap, training_scenes
 from changedet.learn.distance import calibrate_distance, distance_figures
+from changedet.learn.draw import draw_training
 from changedet.learn.evaluate import evaluate_classes, evaluate_scene
 from changedet.learn.held_out import HeldOut
 from changedet.learn.kinds import Kinds
-from changedet.learn.log import draw_curves, read_log
+from changedet.learn.log import read_log
 from changedet.learn.predict import chip_of
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
@@ -157,7 +158,7 @@ def run_task(task: Task) -> str:
         pooled = pooled + histogram
         result["cities"][name] = {**histogram.as_json(), **({"classes": classes.pixels.tolist()} if classes else {})}
     threshold = pooled.best_threshold() if task.held_out else 0.5
-    draw_curves(task.folder / "curves.png", read_log(task.folder), pooled, threshold)
+    draw_training(task.folder / "curves.png", read_log(task.folder), pooled, threshold)
     _write_json(task.folder / "result.json", result)
     scored = f": F1 {pooled.counts(0.5).f1:.3f} at threshold 0.5" if task.held_out else ""
     part = "all cities" if task.fold is None else f"fold {task.fold}"
@@ -248,7 +249,7 @@ def _package(task: Task, command: str, report: Report) -> Path:
     example = _example(max(cities.values(), key=lambda scene: math.prod(scene.shape)))
     card = make_card(task.model, task.candidate, network, task.config, stated, scores.calibration, example, command)
     path = task.config.out / f"{task.model}.safetensors"
-    draw_curves(path.with_suffix(".png"), read_log(task.folder), scores.pooled, card.threshold)
+    draw_training(path.with_suffix(".png"), read_log(task.folder), scores.pooled, card.threshold)
     save_model(path, network, card)
     report(f"{path}: {task.candidate}, cross-validated F1 {figures[task.candidate]['pooled']['f1']:.3f}")
     return path

@@ -1,4 +1,4 @@
-"""An evaluation for people: a table in Markdown, and curves in a PNG."""
+"""An evaluation as files: JSON, tables in Markdown, and curves in a PNG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from changedet.learn.curves import PrecisionRecall, Reliability
+from changedet.learn.draw import draw_scores
 from changedet.learn.evaluate import RATIOS, Evaluation
 from changedet.learn.objects import IOUS, SIZES_M2
 from changedet.write.staging import atomic_path
@@ -24,7 +24,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, overwrite: bool = 
     with atomic_path(folder / "evaluation.md", overwrite=overwrite) as path:
         path.write_text(markdown(evaluation), encoding="utf-8")
     with atomic_path(folder / "evaluation.png", overwrite=overwrite) as path:
-        draw_curves(evaluation, path)
+        draw_scores(path, [(model.card.name, model.pixels, model.threshold) for model in evaluation.models])
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -106,35 +106,3 @@ def _cell(text: str) -> str:
     """Return text that stays inside a cell, whatever a model's or a file's name holds."""
     kept = "".join(f"\\{c}" if c in "\\|`*_[]<>#" else c for c in text)
     return " ".join(kept.split())
-
-
-def draw_curves(evaluation: Evaluation, path: Path) -> None:
-    """Draw precision against recall, and observed against stated probability, one line a model."""
-    # The object interface: pyplot would keep figures, and ask for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    curve_axes, reliability_axes = figure.subplots(1, 2)
-    for model in evaluation.models:
-        curve, reliability = PrecisionRecall.of(model.pixels), Reliability.of(model.pixels)
-        (line,) = curve_axes.plot(curve.recall, curve.precision, label=_label(model.card.name, curve.average_precision))
-        curve_axes.plot(model.counts.recall, model.counts.precision, "o", color=line.get_color())
-        error = f"error {reliability.expected_error:.3f}"
-        reliability_axes.plot(reliability.stated, reliability.observed, "o-", label=error, color=line.get_color())
-    curve_axes.set(
-        xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="Change class, all scenes pooled"
-    )
-    reliability_axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
-    titles = {"xlabel": "stated probability", "ylabel": "share that is changed", "title": "Reliability"}
-    reliability_axes.set(xlim=(0, 1), ylim=(0, 1), **titles)
-    for axes in (curve_axes, reliability_axes):
-        axes.grid(color="0.9")
-        axes.legend(loc="best", frameon=False)
-    figure.savefig(path, dpi=120, format="png")
-
-
-def _label(name: str, average_precision: float) -> str:
-    # A dollar sign would start a formula.
-    return f"{name.replace('$', '')}, average precision {average_precision:.3f}"

@@ -1,4 +1,4 @@
-"""What a training says of itself: one row a step in log.csv, TensorBoard events where asked for, and curves as PNG."""
+"""What a training says of itself: one row a step in log.csv, and TensorBoard events where asked for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from changedet.errors import ConfigError
-from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.curves import PrecisionRecall
 
 LOG = "log.csv"
-_NOT_DRAWN = ("step", "learning_rate", "gradient_norm", "hard_negative_from")
-_SHARES = ("mined_share", "places_visited", "validation_f1")
 
 
 class TrainingLog:
@@ -61,62 +57,6 @@ def read_log(folder: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def draw_curves(path: Path, rows: list[dict[str, str]], histogram: ProbabilityHistogram, threshold: float) -> None:
-    """Draw the figures of a training over its steps, and precision against recall, into a PNG.
-
-    Args:
-        path: of the PNG.
-        rows: of log.csv.
-        histogram: of the held-out scenes; an empty one leaves the right half out.
-        threshold: to be marked.
-    """
-    # The figure's own canvas draws without a display; pyplot would look for one.
-    from matplotlib.figure import Figure
-
-    scored = bool(histogram.changed.sum())
-    figure = Figure(figsize=(11 if scored else 6, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if scored else 1, squeeze=False)[0]
-    _draw_steps(axes[0], rows)
-    if scored:
-        _draw_precision_recall(axes[1], histogram, threshold)
-    figure.savefig(path, dpi=100)
-
-
-def _draw_steps(axes: Any, rows: list[dict[str, str]]) -> None:
-    """Draw losses against the left axis, and shares and F1, which lie in 0..1, against the right one."""
-    names = [name for name in (rows[0] if rows else {}) if name not in _NOT_DRAWN]
-    shares = axes.twinx() if any(name in _SHARES for name in names) else axes
-    for index, name in enumerate(names):
-        steps, values = _smoothed([(int(row["step"]), float(row[name])) for row in rows if row[name]])
-        style = {"linestyle": "--"} if name in _SHARES else {"linewidth": 2 if name == "loss" else 1}
-        on = shares if name in _SHARES else axes
-        on.plot(steps, values, label=name.replace("_", " "), color=f"C{index}", **style)
-    axes.set(xlabel="step", ylabel="loss", title="training")
-    if shares is not axes:
-        shares.set(ylabel="share, F1 (dashed)", ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.figure.legend(loc="outside lower left", ncols=5)
-
-
-def _smoothed(points: list[tuple[int, float]]) -> tuple[list[float], list[float]]:
-    """Return means of as many points as make about 50: the losses of single batches hide what they do."""
-    width = max(1, len(points) // 50)
-    parts = [points[at : at + width] for at in range(0, len(points), width)]
-    steps = [sum(step for step, _ in part) / len(part) for part in parts]
-    return steps, [sum(value for _, value in part) / len(part) for part in parts]
-
-
-def _draw_precision_recall(axes: Any, histogram: ProbabilityHistogram, threshold: float) -> None:
-    curve = PrecisionRecall.of(histogram)
-    axes.plot(curve.recall, curve.precision)
-    chosen = histogram.counts(threshold)
-    label = f"threshold {threshold:.2f}: F1 {chosen.f1:.3f}"
-    axes.plot([chosen.recall], [chosen.precision], "o", label=label)
-    axes.set(xlabel="recall", ylabel="precision", title="held-out scenes", xlim=(0, 1), ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.legend()
 
 
 def _event_writer(folder: Path, first: int) -> Any:

@@ -1,13 +1,10 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from changedet.errors import ConfigError
-from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.log import TrainingLog, draw_curves, read_log
+from changedet.learn.log import TrainingLog, read_log
 
 _COLUMNS = ("loss", "validation_f1")
 
@@ -52,17 +49,3 @@ def test_says_how_to_install_tensorboard(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"(?s)not installed.*changedet\[tensorboard\]"):
         TrainingLog(tmp_path, _COLUMNS, first=0, tensorboard=True)
-
-
-def test_curves_show_the_losses_and_where_the_threshold_lies(tmp_path: Path) -> None:
-    _write(tmp_path, range(300))
-    rng = np.random.default_rng(0)
-    changed, unchanged = (np.sort(rng.integers(0, 99, 255)) for _ in range(2))
-    histogram = ProbabilityHistogram(changed, unchanged[::-1])
-    draw_curves(tmp_path / "both.png", read_log(tmp_path), histogram, 0.5)
-    draw_curves(tmp_path / "loss.png", read_log(tmp_path), ProbabilityHistogram.empty(), 0.5)
-    with Image.open(tmp_path / "both.png") as both, Image.open(tmp_path / "loss.png") as loss:
-        assert both.size == (1100, 400)
-        assert loss.size == (600, 400)
-        orange = (np.asarray(both.convert("RGB"))[:, 550:] == (255, 127, 14)).all(axis=2)
-    assert orange[60:].any(), "the chosen threshold is marked, below the legend"
