@@ -25,6 +25,8 @@ _AHEAD: Final = 4
 _TICK: Final = 0.5
 # Seconds without any worker after which nobody comes any more: a nanny starts a new one in a few.
 _PATIENCE: Final = 60.0
+# Seconds in which a scheduler that is there answers.
+_REACHED: Final = 30.0
 
 Item = TypeVar("Item")
 
@@ -161,7 +163,7 @@ def _client_of(where: Any) -> Any:
     try:
         # The version check would warn of packages that no task uses.
         return Client(  # type: ignore[no-untyped-call]
-            where, timeout=30, set_as_default=False
+            where, timeout=_REACHED, set_as_default=False
         )
     except (OSError, ValueError) as error:
         raise ClusterError(

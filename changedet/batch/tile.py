@@ -29,7 +29,7 @@ from changedet.errors import ChangeDetError, OutputError
 from changedet.grid.quantise import NODATA
 from changedet.read.pair import BiTemporalPair, OneScene
 from changedet.read.scene import Scene
-from changedet.write.staging import Staging
+from changedet.write.staging import Staging, remove_work_folders
 
 INVALID: Final = "no valid pixel"
 
@@ -118,7 +118,10 @@ def _map(bench: Workbench, session: Session, mosaic: MosaicRef, tile: Tile, iden
     if identical and OneScene.fits(opened.pairs[0]):
         pairs = [OneScene(pair) for pair in opened.pairs]
     window = tile.window.relative_to(mosaic.mosaic.window)
-    with Staging(tile_folder(job.out, tile.id), overwrite=True) as staging:
+    folder = tile_folder(job.out, tile.id)
+    # Of a worker that died at this tile, here or on another machine; nobody else is at it.
+    remove_work_folders(folder)
+    with Staging(folder, overwrite=True) as staging:
         geobox = job.crop(tile.window)
         dtype = job.config.probability_dtype
         sinks = open_sinks(staging.work, geobox, opened.detector, opened.classes, opened.tags, dtype=dtype)

@@ -196,6 +196,12 @@ def disk_full(folder: Path, error: object) -> OutputError:
     )
 
 
+def remove_work_folders(parent: Path) -> None:
+    """Remove all work folders in a folder, whoever made them: only where none can be in use."""
+    for entry in parent.glob(".changedet-*"):
+        shutil.rmtree(entry, ignore_errors=True)
+
+
 def _remove_stale(parent: Path) -> None:
     """Remove the work folders of processes of this machine that were killed and could not do it."""
     for entry in parent.iterdir():

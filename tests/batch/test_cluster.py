@@ -1,0 +1,105 @@
+"""Batches on real processes that are killed: begun again, the result is that of one that never stopped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from changedet.batch import engine
+from changedet.batch import run as batch_run
+from changedet.batch.manifest import Manifest
+from changedet.batch.manifest_file import write_manifest
+from changedet.batch.outcome import DONE, FAILED, LEFT
+from changedet.batch.run import run_batch
+from changedet.batch.status import status_of
+from changedet.errors import ClusterError, OutputExistsError, exit_code
+from tests.batch.cluster import cluster, is_sound, kill, run, tiles_in, wait_for
+from tests.batch.kernel import MEMORY, InlineEngine, expected, kernel_method, manifest_over, stored, write_scenes
+
+TILES, WITHOUT_PIXELS = 24, 2
+# Seconds a chip takes; a tile of two chips twice that.
+SLOW = 0.05
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, np.ndarray]:
+    """A manifest of 24 tiles, and what all of them together have to hold."""
+    folder = tmp_path_factory.mktemp("batch")
+    scenes = write_scenes(folder, 240, 360)
+    manifest = manifest_over(*scenes, 60)
+    write_manifest(folder / "m.parquet", manifest)
+    return folder / "m.parquet", manifest, expected(*scenes)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that this process begins need no others."""
+    monkeypatch.setattr(batch_run, "Engine", InlineEngine)
+
+
+def _finish(batch: tuple[Path, Manifest, np.ndarray], out: Path) -> None:
+    """Run a batch to its end, and check that it is whole."""
+    path, _, whole = batch
+    result = run_batch(path, out, method_of=kernel_method, max_memory=MEMORY)
+    assert (result.outcomes.counts[FAILED], result.outcomes.counts[LEFT]) == (0, 0)
+    assert result.redone == {"inputs": 0, "parameters": 0, "model": 0}
+    np.testing.assert_array_equal(stored(out, result.outcomes), whole)
+    assert is_sound(out)
+    assert not list(out.glob("tiles/*/.changedet-*"))
+
+
+def _moment(seed: int) -> int:
+    """Return how many tiles are there when something is killed."""
+    return int(np.random.default_rng(seed).integers(TILES - 4))
+
+
+def test_a_run_killed_at_any_moment_goes_on_and_gives_the_same(
+    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, here: None
+) -> None:
+    """With its scheduler, which lives in it; its workers find that out by themselves."""
+    with run(batch[0], tmp_path / "out", "workers=2", pause=SLOW) as child:
+        wait_for(lambda: tiles_in(tmp_path / "out") >= _moment(0), child)
+        kill(child)
+        assert tiles_in(tmp_path / "out") < TILES - WITHOUT_PIXELS
+        _finish(batch, tmp_path / "out")
+
+
+def test_a_worker_killed_in_the_midst_of_a_tile_costs_that_tiles_time_and_nothing_else(
+    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, here: None
+) -> None:
+    """Meanwhile no other run may begin there, and whoever asks is told how it is coming on."""
+    out = tmp_path / "out"
+    with cluster(pause=SLOW) as (address, (_, first, _)):
+        with run(batch[0], out, f"scheduler={address}") as child:
+            wait_for(lambda: tiles_in(out) >= _moment(1), child)
+            kill(first)
+            with pytest.raises(OutputExistsError, match=r"a batch is running[\s\S]*one at a time"):
+                run_batch(batch[0], out, method_of=kernel_method, max_memory=MEMORY)
+            status = status_of(out)
+            assert (status.running, status.total, status.host is None) == (True, TILES, False)
+            assert child.wait(timeout=100) == 0
+        status = status_of(out)
+        assert (status.running, status.counts[DONE], status.counts[LEFT]) == (False, TILES - WITHOUT_PIXELS, 0)
+        assert status.tiles_per_second > 0
+        _finish(batch, out)
+
+
+def test_a_scheduler_that_dies_ends_the_run_with_a_message_and_the_run_can_go_on(
+    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, here: None
+) -> None:
+    with cluster(pause=SLOW) as (address, (scheduler, *_)):
+        with run(batch[0], tmp_path / "out", f"scheduler={address}") as child:
+            wait_for(lambda: tiles_in(tmp_path / "out") >= _moment(2), child)
+            kill(scheduler)
+            _, told = child.communicate(timeout=100)
+            assert child.returncode == exit_code(ClusterError(""))
+            assert b"the scheduler is gone" in told
+        _finish(batch, tmp_path / "out")
+
+
+def test_a_scheduler_that_is_not_there_is_told(
+    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_REACHED", 0.5)
+    with pytest.raises(ClusterError, match=r"cannot be reached[\s\S]*dask scheduler"):
+        run_batch(batch[0], tmp_path / "out", method_of=kernel_method, scheduler="tcp://127.0.0.1:9")
