@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from changedet.config import RunConfig, check_options
+from changedet.detect.rasters import PROBABILITY
 from changedet.detect.record import fingerprints
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.errors import NotFoundError, PairError, SceneError
-from changedet.report import Inputs, write_report
+from changedet.report import Inputs, draw_pictures, write_report
 from changedet.write.staging import RUN_JSON, atomic_path
 
 _NEEDED = (RUN_JSON, "probability.tif", "changes.gpkg")
@@ -45,7 +46,7 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
         reason = error.args[0].splitlines()[0]
         notes = [f"The inputs cannot be read any more, so the map shows the probability alone: {reason}"]
     with atomic_path(folder / "report.html", overwrite=True) as path:
-        write_report(path, folder, inputs, notes=notes)
+        write_report(path, folder, draw_pictures(folder / PROBABILITY, record, inputs), notes=notes)
     return notes
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -39,7 +40,7 @@ from changedet.detect.stitch import Progress, silent, stitch
 from changedet.detect.threshold import Threshold
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
-from changedet.report import Inputs, write_report
+from changedet.report import Inputs, Picture, draw_pictures, write_report
 from changedet.vectorize import vectorize
 from changedet.write.layers import Layer, Spool, stored_layers
 from changedet.write.provenance import write_run_json
@@ -192,9 +193,18 @@ def finish(
     config = detection.config
     write_plain_mask(staging.work, detection.threshold, detection.tags)
     imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction.displacement)
-    with rasterio.Env(GDAL_CACHEMAX=cache_bytes_of_polygons(config.max_memory)), Spool(staging.path("layers")) as spool:
-        findings = vectorize(staging.path(CHANGED), staging.path(STORED), sink=spool, config=config, imagery=imagery)
-    _write(staging, spool.layers(), config, progress)
+    with rasterio.Env(GDAL_CACHEMAX=cache_bytes_of_polygons(config.max_memory)), ThreadPoolExecutor(1) as beside:
+        drawn = beside.submit(_draw, staging, detection)
+        with Spool(staging.path("layers")) as spool:
+            findings = vectorize(
+                staging.path(CHANGED), staging.path(STORED), sink=spool, config=config, imagery=imagery
+            )
+        progress("write", 0, 2)
+        for name, kind in {"changes.gpkg": "geopackage", **_extra_files(config)}.items():
+            write_file(kind, staging.path(name), spool.layers())
+        progress("write", 1, 2)
+        pictures = drawn.result()
+        progress("write", 2, 2)
     record = make_record(
         detection.begun,
         started=detection.started,
@@ -204,7 +214,10 @@ def finish(
         reused=reused,
     )
     write_run_json(staging.path(RUN_JSON), record)
-    _report(staging, detection, progress)
+    if config.report:
+        progress("report", 0, 1)
+        write_report(staging.path("report.html"), staging.work, pictures)
+        progress("report", 1, 1)
     results = tuple(name for name in (*_RESULTS, *_extra_files(config)) if staging.path(name).exists())
     if config.stac:
         # Imported here, as pystac is not wanted by most runs and takes its time.
@@ -217,22 +230,13 @@ def finish(
     return record, results
 
 
-def _write(staging: Staging, layers: dict[str, Layer], config: RunConfig, progress: Progress) -> None:
-    progress("write", 0, 2)
+def _draw(staging: Staging, detection: Detection) -> dict[str, Picture]:
+    """Write the COGs, and return the pictures of the report: all that takes pixels alone, beside the polygons."""
+    config = detection.config
     write_cogs(staging.work, config.co, config.threads)
-    progress("write", 1, 2)
-    for name, kind in {"changes.gpkg": "geopackage", **_extra_files(config)}.items():
-        write_file(kind, staging.path(name), layers)
-    progress("write", 2, 2)
-
-
-def _report(staging: Staging, detection: Detection, progress: Progress) -> None:
-    if not detection.config.report:
-        return
-    progress("report", 0, 1)
-    path = staging.path("report.html")
-    write_report(path, path.parent, Inputs(*detection.scenes, detection.reading))
-    progress("report", 1, 1)
+    if not config.report:
+        return {}
+    return draw_pictures(staging.path(PROBABILITY), detection.begun, Inputs(*detection.scenes, detection.reading))
 
 
 def _warnings(first: list[str], preparation: Preparation, config: RunConfig) -> list[str]:

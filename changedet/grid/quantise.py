@@ -55,6 +55,9 @@ def stored_change(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     It is 255 where a kind's is. As each was rounded, the sum of K may be off by K / 2 steps.
     """
+    if len(stored) == 1:
+        only: NDArray[np.uint8] = stored[0]
+        return only
     total = np.minimum(stored.sum(axis=0, dtype=np.uint16), STEPS)
     change: NDArray[np.uint8] = np.where((stored == NODATA).any(axis=0), NODATA, total).astype(np.uint8)
     return change

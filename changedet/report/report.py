@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,11 @@ class Inputs:
 
 
 def write_report(
-    path: str | os.PathLike[str], folder: str | os.PathLike[str], inputs: Inputs | None, *, notes: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    pictures: Mapping[str, Picture],
+    *,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the report of a run as one HTML file of less than 10 MB that needs no network.
 
@@ -47,11 +51,10 @@ def write_report(
     Args:
         path: file to make.
         folder: with run.json, changes.gpkg and probability.tif of the run.
-        inputs: the run's scenes; None where they are gone, and the probability is shown in their place.
+        pictures: as `draw_pictures` gave them.
         notes: what the reader should know of this report beside the run's own warnings.
 
     Raises:
-        SceneError: an input is damaged.
         ConfigError: run.json is of another version.
     """
     results = Path(folder)
@@ -60,7 +63,6 @@ def write_report(
         geobox = GeoBox.from_rio(dataset)
     measures = read_measures(results / "changes.gpkg")
     shapes = largest_shapes(results / "changes.gpkg", measures["area_m2"], geobox)
-    pictures = _pictures(results / "probability.tif", geobox, record, inputs)
     counts = probability_counts(results / "probability.tif")
     days = {role: words.day(record["dates"][role]) for role in ("before", "after")}
     dated = "before" in pictures
@@ -87,12 +89,25 @@ def write_report(
     Path(path).write_text(render("report.html", context, drawn.data()), encoding="utf-8")
 
 
-def _pictures(probability: Path, geobox: GeoBox, record: dict[str, Any], inputs: Inputs | None) -> dict[str, Picture]:
-    """Return the pictures by name: `before` and `after` where the inputs are there, and `probability`."""
+def draw_pictures(
+    probability: str | os.PathLike[str], record: Mapping[str, Any], inputs: Inputs | None
+) -> dict[str, Picture]:
+    """Return the pictures by name: `before` and `after` where the inputs are there, and `probability`.
+
+    Args:
+        probability: the run's probability.tif.
+        record: run.json, or what of it was known before the first chip.
+        inputs: the run's scenes; None where they are gone.
+
+    Raises:
+        SceneError: an input is damaged.
+    """
     pictures = {"probability": probability_picture(probability)}
     if inputs is None:
         return pictures
     removed = Displacement.from_json(record["preparation"]["displacement_removed_px"])
+    with rasterio.open(probability) as dataset:
+        geobox = GeoBox.from_rio(dataset)
     names = [f"{role.capitalize()}, {words.day(record['dates'][role])}" for role in ("before", "after")]
     before, after = date_pictures(
         inputs.before,

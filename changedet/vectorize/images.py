@@ -17,6 +17,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.enums import MaskFlags
 
 from changedet.grid import Window
 from changedet.grid.lattice import pixel_offset
@@ -26,6 +27,8 @@ from changedet.vectorize.source import opened, rasterio_window
 from changedet.vectorize.zonal import means
 
 Floats = NDArray[np.float64]
+
+_BY_VALUE = {MaskFlags.all_valid, MaskFlags.nodata}
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,12 @@ class Images:
         """
         for file in self._on_grid:
             stored = _stored(file, strip)
-            hidden = np.ma.getmaskarray(stored)
             for number, band in enumerate(file.bands):
-                found = stored.data[number].ravel()[at].astype(np.float64)
-                found[hidden[number].ravel()[at] | (found == band.nodata)] = np.nan
+                found = np.ma.getdata(stored[number]).ravel()[at].astype(np.float64)
+                for nodata in {band.nodata, file.dataset.nodatavals[band.index - 1]} - {None}:
+                    found[found == nodata] = np.nan
+                if np.ma.isMaskedArray(stored):
+                    found[np.ma.getmaskarray(stored)[number].ravel()[at]] = np.nan
                 yield found
 
     def reflectance(self, regions: Regions, crs: pyproj.CRS) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -164,18 +169,23 @@ class Images:
 
 
 def _stored(file: _File, window: Window) -> Any:
-    """Return the stored values (B, H, W) of a window of the mask, masked where the file hides them or has none."""
+    """Return the stored values (B, H, W) of a window of the mask.
+
+    Masked where the file has no pixels, or hides them otherwise than by a value.
+    """
     row, col = file.offset or (0, 0)
     own = window.shifted(row, col)
     inside = own.intersect(Window(0, 0, file.dataset.height, file.dataset.width))
     indexes = [band.index for band in file.bands]
+    # By a value is quicker to see in the few pixels that count.
+    hides = any(set(flags) - _BY_VALUE for flags in file.dataset.mask_flag_enums)
     if inside == own:
-        return file.dataset.read(indexes, window=rasterio_window(own), masked=True)
+        return file.dataset.read(indexes, window=rasterio_window(own), masked=hides)
     nothing = np.zeros((len(indexes), own.height, own.width), dtype=file.dataset.dtypes[0])
     stored = np.ma.MaskedArray(nothing, mask=True)
     if inside is not None:
         rows, cols = inside.relative_to(own).slices
-        stored[:, rows, cols] = file.dataset.read(indexes, window=rasterio_window(inside), masked=True)
+        stored[:, rows, cols] = file.dataset.read(indexes, window=rasterio_window(inside), masked=hides)
     return stored
 
 

@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from PIL import Image
 
 # What GDAL reports while rasterio iterates over shapes comes as this class, which has no public name.
 from rasterio._err import CPLE_BaseError
@@ -94,14 +96,20 @@ def nodata_value(dataset: Any) -> int | None:
     return int(nodata) if nodata is not None and nodata in range(256) else None
 
 
+def values_of(array: NDArray[np.uint8]) -> list[int]:
+    """Return the values that occur in an array, in order."""
+    # numpy's bincount would make eight bytes of each first.
+    return [value for value, count in enumerate(Image.fromarray(array).histogram()) if count]
+
+
 def values_in(dataset: Any, window: Window) -> set[int]:
     """Return the values that occur in a window of a uint8 dataset."""
-    seen = np.zeros(256, np.bool_)
+    seen: set[int] = set()
     rows = max(1, _PIECE_PX // window.width)
     for row in range(window.row, window.stop_row, rows):
         piece = RasterioWindow(window.col, row, window.width, min(rows, window.stop_row - row))
-        seen |= np.bincount(dataset.read(1, window=piece).ravel(), minlength=256) > 0
-    return set(np.flatnonzero(seen).tolist())
+        seen.update(values_of(dataset.read(1, window=piece)))
+    return seen
 
 
 def check_probability(dataset: Any, grid: GeoBox, *, classes: int) -> None:

@@ -200,7 +200,6 @@ def to_cog(
     overview_resampling: str,
     creation_options: Mapping[str, str] | None = None,
     threads: int | None = None,
-    cache_bytes: int = 64 * 2**20,
 ) -> None:
     """Copy a raster to a Cloud Optimized GeoTIFF with scale, nodata, descriptions, palette and tags.
 
@@ -210,12 +209,11 @@ def to_cog(
         overview_resampling: "average" for quantities, "nearest" or "mode" for classes.
         creation_options: options of GDAL's COG driver, over ours.
         threads: that compress; all cores when None.
-        cache_bytes: GDAL's block cache while copying, for the whole process; all of the memory that matters.
 
     Raises:
         OutputError: `dst` cannot be written whole.
     """
-    with told_as_output_error(dst), rasterio.Env(GDAL_CACHEMAX=cache_bytes), rasterio.open(src) as dataset:
+    with told_as_output_error(dst), rasterio.open(src) as dataset:
         has_palette = dataset.colorinterp[0] == ColorInterp.palette
         ours = {
             "COMPRESS": "DEFLATE",
@@ -290,9 +288,12 @@ def mask_of(stored: NDArray[Any], lowest: int) -> NDArray[np.uint8]:
     `lowest` is a byte; of probabilities that are stored as float32, the bytes count that they round to.
     """
     stored = as_bytes(stored)
-    best = stored.argmax(axis=0) + 1
     change = stored_change(stored)
-    return np.where(change == NODATA, NODATA, np.where(change >= lowest, best, 0)).astype(np.uint8)
+    mask = (change >= lowest).view(np.uint8)
+    if len(stored) > 1:
+        mask *= (stored.argmax(axis=0) + 1).astype(np.uint8)
+    mask[change == NODATA] = NODATA
+    return mask
 
 
 def _block_rows(height: int, width: int) -> list[Window]:

@@ -17,7 +17,7 @@ from changedet.detect.run import RunResult
 from changedet.grid import Window
 from changedet.read.opening import open_scene
 from changedet.read.pair import PairOptions
-from changedet.report import Inputs, picture, polygons, words, write_report
+from changedet.report import Inputs, Picture, draw_pictures, picture, polygons, words, write_report
 from changedet.write.raster import RasterSink, probability_layout, to_cog
 from tests.data import geobox, write_raster
 from tests.layers import write_tables
@@ -66,6 +66,10 @@ def page(html: str) -> Page:
     return Page(html)
 
 
+def _probability_alone(folder: Path) -> dict[str, Picture]:
+    return draw_pictures(folder / "probability.tif", {}, None)
+
+
 @pytest.fixture
 def changed(done: RunResult, tmp_path: Path) -> Callable[[Change], Page]:
     """Return the report of the run after a change of its run.json."""
@@ -76,7 +80,7 @@ def changed(done: RunResult, tmp_path: Path) -> Callable[[Change], Page]:
         record = json.loads((folder / "run.json").read_text())
         change(record)
         (folder / "run.json").write_text(json.dumps(record))
-        write_report(folder / "report.html", folder, None)
+        write_report(folder / "report.html", folder, _probability_alone(folder))
         return Page((folder / "report.html").read_text(encoding="utf-8"))
 
     return remake
@@ -125,7 +129,8 @@ def test_nothing_in_the_page_points_elsewhere(html: str, page: Page) -> None:
 
 def test_equal_inputs_give_equal_bytes(done: RunResult, html: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
     scenes = [open_scene(path) for path in pair]
-    write_report(tmp_path / "again.html", done.out, Inputs(*scenes, PairOptions()))
+    pictures = draw_pictures(done.path("probability.tif"), done.record, Inputs(*scenes, PairOptions()))
+    write_report(tmp_path / "again.html", done.out, pictures)
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == html
 
 
@@ -157,14 +162,14 @@ def test_attributes_of_polygons_are_data_and_not_markup(done: RunResult, page: P
     }
     layers["changes"]["model"] = NASTY
     write_tables(tmp_path / "out" / "changes.gpkg", layers)
-    write_report(tmp_path / "report.html", tmp_path / "out", None)
+    write_report(tmp_path / "report.html", tmp_path / "out", _probability_alone(tmp_path / "out"))
     spoilt = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert set(spoilt.column("model")) == {NASTY}
     assert len(spoilt.named("script")) == len(page.named("script"))
 
 
 def test_without_the_inputs_the_probability_is_shown_and_the_reader_is_told(done: RunResult, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", done.out, None, notes=["The inputs are gone."])
+    write_report(tmp_path / "report.html", done.out, _probability_alone(done.out), notes=["The inputs are gone."])
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert [image["id"] for image in page.named("img")] == ["picture-probability"]
     assert [radio["value"] for radio in page.named("input") if radio["type"] == "radio"] == ["probability"]
@@ -176,7 +181,7 @@ def test_a_run_without_changes_has_a_report_that_says_so(done: RunResult, tmp_pa
     layers = {name: gpd.read_file(done.path("changes.gpkg"), layer=name) for name in ("footprint", "unknown")}
     nothing = gpd.read_file(done.path("changes.gpkg"), layer="changes").iloc[:0]
     write_tables(tmp_path / "out" / "changes.gpkg", {"changes": nothing, **layers})
-    write_report(tmp_path / "report.html", tmp_path / "out", None)
+    write_report(tmp_path / "report.html", tmp_path / "out", _probability_alone(tmp_path / "out"))
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert page.data["rings"] == []
     assert any("No change was found" in text for text in page.texts)
@@ -207,7 +212,9 @@ def large(done: RunResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_large_noisy_run_still_fits_and_says_what_it_leaves_out(large: Path) -> None:
     noise = np.random.default_rng(9).integers(1, 10_000, (3, 1000, 1000), dtype=np.uint16)
     scene = open_scene(write_raster(large / "noise.tif", noise, names=("red", "green", "blue")))
-    write_report(large / "report.html", large, Inputs(scene, scene, PairOptions()))
+    record = json.loads((large / "run.json").read_text())
+    pictures = draw_pictures(large / "probability.tif", record, Inputs(scene, scene, PairOptions()))
+    write_report(large / "report.html", large, pictures)
     assert (large / "report.html").stat().st_size < 10_000_000
     page = Page((large / "report.html").read_text(encoding="utf-8"))
     assert len(page.data["rings"]) == polygons.MOST

@@ -14,7 +14,7 @@ import shapely
 from PIL import Image
 
 from changedet.detect.run import RunResult, run
-from changedet.report import write_report
+from changedet.report import draw_pictures, write_report
 from changedet.report.words import area
 from tests.layers import write_tables
 from tests.pairs import SAMPLE
@@ -275,7 +275,8 @@ def test_five_thousand_polygons_are_drawn_and_listed_in_parts(watched: Any, samp
     many = gpd.GeoDataFrame({**columns, "area_m2": 600.0 + np.arange(count)}, geometry=boxes, crs=there.crs)
     shutil.copytree(sample.out, tmp_path / "out")
     write_tables(tmp_path / "out" / "changes.gpkg", {"changes": many})
-    write_report(tmp_path / "report.html", tmp_path / "out", None, notes=[json.dumps(NASTY)])
+    pictures = draw_pictures(tmp_path / "out" / "probability.tif", {}, None)
+    write_report(tmp_path / "report.html", tmp_path / "out", pictures, notes=[json.dumps(NASTY)])
     page = watched().goto(tmp_path / "report.html")
     assert "the largest 5,000 of 6,000" in page.locator(".list").inner_text()
     assert page.locator("#changes tbody tr").count() == 100
