@@ -20,6 +20,7 @@ from changedet.config import AugmentConfig, FinetuneConfig, RunConfig
 from changedet.detect.budget import plan_within
 from changedet.detect.stitch import stitch
 from changedet.detect.torch_detector import TorchDetector
+from changedet.errors import ModelError
 from changedet.grid import Window
 from changedet.grid.quantise import NODATA, STEPS
 from changedet.learn.augment import augment
@@ -77,8 +78,15 @@ def finetune(
 
     Raises:
         PairError, SceneError, ConfigError: see `review`.
+        ModelError: the model tells several kinds of change apart.
     """
     base = load_model(name)
+    if len(base.card.classes) > 1:
+        raise ModelError(
+            f"{name} tells {', '.join(base.card.classes)} apart",
+            expected="a model of change or no change",
+            remedy="changedet train, with labels that have classes",
+        )
     share, seed = config.held_out_share, config.seed
     reviewed, cut = review(scenes, labels, base.card, reading, held_out_share=share, seed=seed)
     before = _held_out(base, reviewed, cut, config)

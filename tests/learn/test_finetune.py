@@ -14,11 +14,13 @@ import torch
 
 from changedet.config import AugmentConfig, FinetuneConfig, RunConfig
 from changedet.detect.run import run
+from changedet.errors import ModelError
 from changedet.learn.finetune import Finetuned, _Draw, finetune
 from changedet.learn.reviewed import ReviewedPair
 from changedet.network.card import Place
-from changedet.network.package import load_model
+from changedet.network.package import load_model, save_model
 from changedet.network.shipped import read_card
+from changedet.network.siamese import SiameseSMP
 from changedet.read import open_scene
 from tests.commands import call
 from tests.data import write_raster
@@ -112,10 +114,27 @@ def test_the_command_writes_a_model_that_runs_and_says_where_it_comes_from(tmp_p
     assert (again.exit_code, "--overwrite" in again.stderr) == (7, True)
 
 
+def test_refuses_a_model_of_several_kinds_of_change(tmp_path: Path, place: tuple[tuple[Path, Path], Path]) -> None:
+    torch.manual_seed(0)
+    network = SiameseSMP("resnet18", "unet", 4, 2, encoder_depth=1, decoder_channels=[8])
+    card = read_card(tiny_model(tmp_path / "tiny.safetensors"))
+    arguments = {"in_channels": 4, "classes": 2, "encoder_depth": 1, "decoder_channels": [8]}
+    changes = {
+        "architecture": "siamese_smp",
+        "arguments": arguments,
+        "classes": ("built", "cleared"),
+        "stride": network.stride,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+    save_model(tmp_path / "kinds.safetensors", network, card.model_copy(update=changes))
+    with pytest.raises(ModelError, match=r"(?s)built, cleared apart.*changedet train"):
+        _finetuned(tmp_path / "kinds.safetensors", *place)
+
+
 def test_hard_negatives_are_drawn_where_the_network_is_mistaken(make_scene: Callable[..., Any]) -> None:
     scene = make_scene(128)
-    scene.changed[:] = False
-    scene.changed[5:9, 5:9] = True
+    scene.truth[:] = 0
+    scene.truth[5:9, 5:9] = 1
     refuted = np.zeros_like(scene.changed)
     refuted[100:104, 20:24] = True
     reviewed = ReviewedPair(scene, refuted, np.zeros_like(refuted), (1, 0), Place(name="drawn"))
