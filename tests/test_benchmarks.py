@@ -6,6 +6,7 @@ import numpy as np
 import rasterio
 from scipy.ndimage import label
 
+from benchmarks.finetuning import CHOSEN_ON, summary
 from benchmarks.pairs import make_pair, make_specks, repeat_as_vrt
 from benchmarks.probe import STAGES
 from changedet.detect import run
@@ -13,6 +14,16 @@ from changedet.detect import run
 
 def test_the_stages_that_are_timed_are_those_of_a_run() -> None:
     assert [name for name in STAGES if not callable(getattr(run, name, None))] == []
+
+
+def test_cities_on_which_settings_were_chosen_are_told_apart_from_the_others() -> None:
+    rows = [
+        {"city": city, "before": 0.2, "after": after, "f1_before": 0.3, "f1_after": 0.4}
+        for city, after in ((CHOSEN_ON[0], 0.6), ("paris", 0.1), ("beirut", 0.4))
+    ]
+    figures = summary(rows)
+    assert (figures["all"]["measured"], figures["all"]["gained"]) == (3, 2)
+    assert (figures["not_chosen_on"]["before"], figures["not_chosen_on"]["after"]) == (0.2, 0.25)
 
 
 def test_pairs_are_tiled_and_a_vrt_repeats_them(tmp_path: Path) -> None:
