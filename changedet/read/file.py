@@ -67,11 +67,15 @@ class OpenFile:
         self._resampling = resampling
         source = turned_to(band.geobox, target)
         self.placement = place(source, target, displacement=displacement, straight=not band.by_gcps)
+        if self.placement.how == "warped" and band.alpha_is_data:
+            # rasterio's warp cannot be told to leave alone what GDAL takes for alpha.
+            self.placement = place(source, target, displacement=displacement, straight=False)
         level = {} if band.overview is None else {"overview_level": band.overview}
         with settings_for(band.path), quietly_without_georeference():
             self._dataset = stack.enter_context(rasterio.open(band.path, **level))
-        self._has_mask = any(MaskFlags.per_dataset in flags for flags in self._dataset.mask_flag_enums)
-        self._alpha = alpha_bands(self._dataset)
+        flags = () if band.alpha_is_data else self._dataset.mask_flag_enums
+        self._has_mask = any(MaskFlags.per_dataset in of_band for of_band in flags)
+        self._alpha = [] if band.alpha_is_data else alpha_bands(self._dataset)
         self._hides = self._has_mask or bool(self._alpha)
         if self.placement.how == "warped":
             self._warped = stack.enter_context(

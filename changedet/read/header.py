@@ -73,6 +73,7 @@ def _describe(dataset: Any, path: str, mapping: names.Mapping | None, local_px: 
     geobox, by_gcps = _place(dataset, path, local_px)
     labels = _labels(dataset, mapping, path)
     sensor = mapping if isinstance(mapping, str) else None
+    alpha_is_data = not labels.keys().isdisjoint(alpha_bands(dataset))
     return tuple(
         Band(
             name=label,
@@ -81,11 +82,13 @@ def _describe(dataset: Any, path: str, mapping: names.Mapping | None, local_px: 
             geobox=geobox,
             dtype=dataset.dtypes[index - 1],
             nodata=dataset.nodatavals[index - 1],
-            masked=MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] or bool(alpha_bands(dataset)),
+            masked=not alpha_is_data
+            and (MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] or bool(alpha_bands(dataset))),
             scale=dataset.scales[index - 1],
             offset=dataset.offsets[index - 1],
             also=names.stand_ins(label, sensor),
             by_gcps=by_gcps,
+            alpha_is_data=alpha_is_data,
         )
         for index, label in labels.items()
     )

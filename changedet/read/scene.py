@@ -27,6 +27,7 @@ class Band:
         scaled_by: who says so: `scale and offset tags`, or the part of the product's metadata.
         also: names it can be asked for by beside its own, see `changedet.read.bands.stand_ins`.
         by_gcps: the file's ground control points bend: `geobox` is only about where it lies, and the warp follows them.
+        alpha_is_data: GDAL takes a band of the file for alpha that is none: it has another name, or the user says so.
         overview: the overview of the file to read, 0 the finest; None for the file itself.
     """
 
@@ -42,6 +43,7 @@ class Band:
     scaled_by: str = "scale and offset tags"
     also: tuple[str, ...] = ()
     by_gcps: bool = False
+    alpha_is_data: bool = False
     overview: int | None = None
 
     @property

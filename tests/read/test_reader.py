@@ -196,6 +196,28 @@ def test_zero_in_one_band_alone_is_data(tmp_path, tag):
     assert (chip.after[0, 10:20, 10:20] == 0).all()
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("told", ["name", "mapping"])
+def test_a_band_that_gdal_takes_for_alpha_is_data_where_it_is_said_to_be(tmp_path, place, told):
+    """As near infrared of 8 bits is, the fourth band: 0 there is water."""
+    names = ["red", "green", "blue", "nir"]
+    for name, grid in (("before.tif", GRID), ("after.tif", PLACES[place])):
+        image = np.stack([texture(*grid.shape, seed=seed) for seed in range(4)])
+        image[3, 30:50, 30:50] = 0
+        stored = np.rint(image * 255).astype("uint8")
+        write_raster(tmp_path / name, stored, transform=grid.affine, names=names if told == "name" else None)
+    mapping = None if told == "name" else "naip"
+    with open_pair(tmp_path / "before.tif", tmp_path / "after.tif", mapping=mapping) as pair:
+        chip = pair.read(Window(0, 0, *GRID.shape))
+        how = next(iter(pair.readers[1].placements.values())).how
+    assert how == {"direct": "direct", "warped": "displaced"}[place]
+    assert pair.nodata[1][0].why == "none declared: 0 in all bands means it"
+    assert chip.valid.all()
+    assert (chip.before[3, 30:50, 30:50] == 0).all()
+    assert (chip.after[3, 32:44, 32:44] == 0).all()
+    assert chip.after[3, 0:20].min() > 0.04
+
+
 def _reader(path: Path, target: GeoBox) -> SceneReader:
     scene = open_scene(path)
     return SceneReader(scene, target, scaling=scaling_of(scene), nodata=nodata_of(scene, scene))
