@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from odc.geo.geobox import GeoBox
 
+from changedet.read.align import turned_to
 from changedet.read.displacement import Displacement
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
@@ -24,13 +25,22 @@ def imagery_of(
         geobox: the grid of the mask, where it was decided before; what `reading` says when None.
     """
     wanted = tuple(name for name in (*VISIBLE, INFRARED) if all(name in scene.names for scene in scenes))
-    if not wanted:
-        return None
     selected = [scene.select(wanted) for scene in scenes]
+    # Of a file whose control points bend, it is not known well enough where a polygon lies on its pixels.
+    if not wanted or any(band.by_gcps for scene in selected for band in scene.bands):
+        return None
     with RasterPair(selected[0], selected[1], reading, geobox=geobox) as pair:
         dates = [
             tuple(
-                ImageBand(band.name, band.path, band.index, scaling.scale, scaling.offset, nodata.value)
+                ImageBand(
+                    name=band.name,
+                    path=band.path,
+                    index=band.index,
+                    scale=scaling.scale,
+                    offset=scaling.offset,
+                    nodata=nodata.value,
+                    geobox=turned_to(band.geobox, pair.geobox),
+                )
                 for band, scaling, nodata in zip(scene.bands, pair.scaling[which], pair.nodata[which], strict=True)
             )
             for which, scene in enumerate((pair.before, pair.after))

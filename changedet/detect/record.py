@@ -15,6 +15,7 @@ from changedet.detect.method import Method
 from changedet.detect.prepare import Preparation
 from changedet.detect.threshold import Threshold
 from changedet.grid import ChipPlan
+from changedet.grid.lattice import wrapped
 from changedet.read.scene import Scene
 from changedet.vectorize import Findings
 from changedet.write.provenance import fingerprint, redact
@@ -115,7 +116,7 @@ def largest(findings: Findings) -> list[dict[str, Any]]:
             "id": row.id,
             "area_m2": round(float(row.area_m2), 1),
             "probability_mean": None if np.isnan(row.probability_mean) else round(float(row.probability_mean), 3),
-            "lon": round(point.x, 6),
+            "lon": round(wrapped(point.x), 6),
             "lat": round(point.y, 6),
         }
         for row, point in zip(rows.itertuples(), points, strict=True)

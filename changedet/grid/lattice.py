@@ -1,4 +1,4 @@
-"""Whether two grids are one lattice of pixels."""
+"""Whether two grids are one lattice of pixels, and where points lie on them."""
 
 from __future__ import annotations
 
@@ -37,3 +37,30 @@ def pixel_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
 def transformed(affine: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Apply an affine transform to arrays; its own `*` is for single points."""
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+
+
+def is_geographic(geobox: GeoBox) -> bool:
+    """Return whether coordinates are longitudes and latitudes."""
+    return geobox.crs is not None and geobox.crs.geographic
+
+
+def near(lon: Floats, geobox: GeoBox) -> Floats:
+    """Return longitudes (degrees) turned by whole circles to lie as near to the middle of `geobox` as can be."""
+    height, width = geobox.shape
+    middle = geobox.affine.a * width / 2 + geobox.affine.b * height / 2 + geobox.affine.c
+    return lon - 360.0 * np.round((lon - middle) / 360.0)
+
+
+def without_jump(lon: Floats) -> Floats:
+    """Return longitudes (degrees, (N,)) within half a circle of the first, which may then pass 180."""
+    turned: Floats = lon[0] + (lon - lon[0] + 180.0) % 360.0 - 180.0
+    return turned
+
+
+def wrapped(lon: float) -> float:
+    """Return a longitude (degrees) from -180, included, to 180.
+
+    >>> wrapped(180.5), wrapped(-190), wrapped(12.5)
+    (-179.5, 170.0, 12.5)
+    """
+    return lon if -180.0 <= lon < 180.0 else (lon + 180.0) % 360.0 - 180.0

@@ -14,9 +14,8 @@ from pyproj import Geod, Transformer
 
 from changedet.errors import ConfigError, PairError
 from changedet.grid import Window
-from changedet.grid.lattice import SAME_GRID_TOLERANCE, pixel_offset, transformed
+from changedet.grid.lattice import SAME_GRID_TOLERANCE, is_geographic, near, pixel_offset, transformed
 from changedet.read.displacement import NONE, Displacement
-from changedet.read.resample import is_geographic, near
 
 # Points along each axis by which a scene's footprint is brought to another CRS: enough for edges that bend.
 _STEPS = 22

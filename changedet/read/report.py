@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from changedet.errors import ConfigError
-from changedet.grid.lattice import pixel_offset
+from changedet.grid.lattice import pixel_offset, without_jump, wrapped
 from changedet.read.align import ground_resolution, to_lonlat
 from changedet.read.bands import describe
 from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate
@@ -46,7 +46,7 @@ class PairReport:
         after: the later date.
         size: rows and columns of the common grid.
         crs: of the common grid.
-        lonlat: west, south, east, north (degrees) of the common grid's corners.
+        lonlat: west, south, east, north (degrees) of the common grid's corners; west is the greater across 180°.
         resolution_m: height and width of its middle pixel on the ground.
         valid_share: share of the sampled pixels that are valid at both dates.
         sampled_px: how many pixels that was estimated from.
@@ -151,12 +151,13 @@ def report_pair(
     """Tell what a survey saw of a pair, and what is done about it."""
     height, width = pair.geobox.shape
     lon, lat = to_lonlat(pair.geobox, np.array([0, 0, height, height]), np.array([0, width, 0, width]))
+    lon = without_jump(lon)
     return PairReport(
         before=_report_scene(pair, 0),
         after=_report_scene(pair, 1),
         size=(height, width),
         crs=_name(pair.geobox.crs),
-        lonlat=(float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())),
+        lonlat=(wrapped(float(lon.min())), float(lat.min()), wrapped(float(lon.max())), float(lat.max())),
         resolution_m=ground_resolution(pair.geobox),
         valid_share=seen.valid_share,
         sampled_px=seen.sampled_px,

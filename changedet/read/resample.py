@@ -18,7 +18,7 @@ from pyproj import Transformer
 from rasterio.transform import GCPTransformer
 
 from changedet.grid import Window
-from changedet.grid.lattice import transformed
+from changedet.grid.lattice import is_geographic, near, transformed
 from changedet.read.displacement import Displacement
 
 Floats = NDArray[np.float64]
@@ -63,18 +63,6 @@ class Locator:
         else:
             source_cols, source_rows = transformed(~self._source.affine, x, y)
         return source_rows, source_cols
-
-
-def is_geographic(geobox: GeoBox) -> bool:
-    """Return whether coordinates are longitudes and latitudes."""
-    return geobox.crs is not None and geobox.crs.geographic
-
-
-def near(lon: Floats, geobox: GeoBox) -> Floats:
-    """Return longitudes (degrees) turned by whole circles to lie as near to the middle of `geobox` as can be."""
-    height, width = geobox.shape
-    middle = geobox.affine.a * width / 2 + geobox.affine.b * height / 2 + geobox.affine.c
-    return lon - 360.0 * np.round((lon - middle) / 360.0)
 
 
 def _tent(distance: Floats) -> Floats:

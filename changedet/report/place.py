@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
+from changedet.grid.lattice import without_jump
 from changedet.read.align import ground_resolution, to_lonlat
 
 _SIZES = (2, 3, 5, 9, 17, 33)
@@ -38,8 +39,7 @@ def _at(geobox: GeoBox, size: int) -> tuple[NDArray[np.float64], NDArray[np.floa
     height, width = geobox.shape
     rows, cols = np.meshgrid(np.linspace(0, height, size), np.linspace(0, width, size), indexing="ij")
     lon, lat = to_lonlat(geobox, rows.ravel(), cols.ravel())
-    lon = lon[0] + (lon - lon[0] + 180) % 360 - 180
-    return lon.reshape(size, size), lat.reshape(size, size)
+    return without_jump(lon).reshape(size, size), lat.reshape(size, size)
 
 
 def _worst(geobox: GeoBox, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> float:

@@ -20,7 +20,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 
 from changedet.grid import Window
-from changedet.grid.lattice import pixel_offset
+from changedet.grid.lattice import is_geographic, near, pixel_offset
 from changedet.vectorize.polygons import Geometries, moved
 from changedet.vectorize.regions import Regions
 from changedet.vectorize.source import opened, rasterio_window
@@ -42,6 +42,7 @@ class ImageBand:
         scale: stored value times this, plus `offset`, is reflectance.
         offset: see `scale`.
         nodata: value of invalid pixels, None for none.
+        geobox: where its pixels lie, if known better than its file says, as by ground control points; None for that.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ImageBand:
     scale: float
     offset: float
     nodata: float | None
+    geobox: GeoBox | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,14 @@ class _File:
         date: 0 before, 1 after.
         bands: at least one.
         dataset: open.
+        geobox: where its pixels lie.
         offset: row and column of the file's pixel that is the mask's first; None where they share no pixels.
     """
 
     date: int
     bands: tuple[ImageBand, ...]
     dataset: Any
+    geobox: GeoBox
     offset: tuple[int, int] | None
 
 
@@ -108,10 +112,12 @@ class Images:
 
     def _opened(self, date: int, bands: tuple[ImageBand, ...], stack: ExitStack) -> Iterator[_File]:
         for path, group in groupby(bands, key=lambda band: band.path):
+            own = tuple(group)
             dataset = stack.enter_context(opened(path))
+            geobox = own[0].geobox or GeoBox.from_rio(dataset)
             is_displaced = date == 1 and self._displacement is not None
-            offset = None if is_displaced else pixel_offset(GeoBox.from_rio(dataset), self._grid)
-            yield _File(date, tuple(group), dataset, offset)
+            offset = None if is_displaced else pixel_offset(geobox, self._grid)
+            yield _File(date, own, dataset, geobox, offset)
 
     @property
     def count(self) -> int:
@@ -149,7 +155,7 @@ class Images:
         for file in self._on_grid:
             found[file.date].update((band.name, _physical(band, next(columns))) for band in file.bands)
         for file in self._elsewhere:
-            pixels = _pixels_of(file.dataset, self._displaced(regions.pixels, file.date), self._grid, crs)
+            pixels = _pixels_of(file.geobox, self._displaced(regions.pixels, file.date), self._grid, crs)
             under = means(pixels, file.dataset, [band.index for band in file.bands], [b.nodata for b in file.bands])
             found[file.date].update(
                 (band.name, _physical(band, mean)) for band, mean in zip(file.bands, under.T, strict=True)
@@ -193,15 +199,16 @@ def _physical(band: ImageBand, stored: Floats) -> Floats:
     return stored * band.scale + band.offset
 
 
-def _pixels_of(dataset: Any, pixels: Geometries, grid: GeoBox, crs: pyproj.CRS) -> Geometries:
-    """Return polygons in the pixel coordinates of an open dataset."""
-    other = GeoBox.from_rio(dataset)
+def _pixels_of(other: GeoBox, pixels: Geometries, grid: GeoBox, crs: pyproj.CRS) -> Geometries:
+    """Return polygons on the pixels of `grid`, whose CRS is `crs`, in the pixel coordinates of another grid."""
     to_other = pyproj.Transformer.from_crs(crs, other.crs.proj, always_xy=True) if other.crs else None
 
     def place(points: Floats) -> Floats:
         x_y = moved(points, grid.affine)
         if to_other is not None and other.crs != grid.crs:
             x_y = np.column_stack(to_other.transform(*x_y.T))
+        if is_geographic(other):
+            x_y[:, 0] = near(x_y[:, 0], other)
         return moved(x_y, ~other.affine)
 
     return np.asarray(shapely.transform(pixels, place), dtype=object)

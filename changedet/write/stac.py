@@ -13,11 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pystac
 import rasterio
+import shapely
 from odc.geo.geobox import GeoBox
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
+from shapely.affinity import translate
+from shapely.geometry import mapping
+from shapely.geometry.base import BaseGeometry
+
+from changedet.grid.lattice import without_jump, wrapped
 
 _COG = str(pystac.MediaType.COG)
 _VRT = "application/x-gdal-vrt"
@@ -66,12 +73,12 @@ def item_of(name: str, folder: Path, record: Mapping[str, Any], results: Iterabl
     """
     with rasterio.open(folder / "mask.tif") as mask:
         grid = GeoBox.from_rio(mask)
-    extent = grid.geographic_extent
+    geometry, bbox = extent_of(grid)
     first, last = span_of(record["dates"])
     item = pystac.Item(
         id=name,
-        geometry=extent.json,
-        bbox=list(extent.boundingbox.bbox),
+        geometry=geometry,
+        bbox=bbox,
         datetime=None,
         start_datetime=first,
         end_datetime=last,
@@ -85,6 +92,22 @@ def item_of(name: str, folder: Path, record: Mapping[str, Any], results: Iterabl
     for result in results:
         _add_asset(item, folder / result)
     return item
+
+
+def extent_of(grid: GeoBox) -> tuple[dict[str, Any], list[float]]:
+    """Return the outline and the bounding box of a grid in longitude and latitude, as GeoJSON wants them.
+
+    Across the antimeridian the outline is cut in two and west is the greater (RFC 7946, sections 3.1.9 and 5.2).
+    """
+    points = shapely.get_coordinates(shapely.get_exterior_ring(grid.geographic_extent.geom))
+    lon = without_jump(points[:, 0])
+    lon += wrapped(float(lon.min())) - lon.min()
+    outline: BaseGeometry = shapely.Polygon(np.column_stack([lon, points[:, 1]]))
+    west, south, east, north = outline.bounds
+    if east > 180:
+        here, beyond = (outline.intersection(shapely.box(edge, -90, edge + 360, 90)) for edge in (-180, 180))
+        outline = here.union(translate(beyond, xoff=-360))
+    return dict(mapping(outline)), [west, south, wrapped(east), north]
 
 
 def _add_asset(item: pystac.Item, path: Path) -> None:

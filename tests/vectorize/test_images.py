@@ -1,4 +1,5 @@
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pyproj
@@ -94,6 +95,24 @@ def test_a_date_in_another_crs_is_read_on_its_own_pixels(make_raster):
     centres = shapely.get_coordinates(shapely.centroid(found.pixels)) * [10, -10] + [NORTH_UP.c, NORTH_UP.f]
     x, _ = Transformer.from_crs(UTM, 3857, always_xy=True).transform(*centres.T)
     assert after[:, 0] == pytest.approx(((x - place.c) / 15.6 - 0.5) * 100 + 100, rel=1e-3)
+
+
+def test_a_date_a_whole_circle_away_or_placed_by_control_points_is_read_where_it_lies(make_raster):
+    degrees = Affine(1e-4, 0, 179.998, 0, -1e-4, 10)
+    mask = make_raster(MASK, crs="EPSG:4326", transform=degrees)
+    moved = make_raster(SCENE, crs="EPSG:4326", transform=Affine(1e-4, 0, -180.002, 0, -1e-4, 10))
+    lost = make_raster(SCENE, transform=Affine.translation(7, 7))
+    grid = GeoBox((40, 40), degrees, "EPSG:4326")
+    before = bands(make_raster(SCENE, crs="EPSG:4326", transform=degrees))
+    placed = tuple(replace(band, geobox=grid) for band in bands(lost))
+    # Of another lattice, so that it is not read with the mask.
+    finer = make_raster(np.repeat(SCENE, 2, axis=2), crs="EPSG:4326", transform=Affine(5e-5, 0, -180.002, 0, -1e-4, 10))
+
+    for after in (bands(finer), placed):
+        _, first, second = reflectance(mask, Imagery(before, after))
+        assert second == pytest.approx(first, rel=1e-6)
+    _, first, second = reflectance(mask, Imagery(before, tuple(replace(band, geobox=grid) for band in bands(moved))))
+    assert second == pytest.approx(first, rel=1e-6)
 
 
 def test_what_a_date_does_not_show_is_unknown(make_raster):

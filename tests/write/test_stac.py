@@ -6,6 +6,8 @@ from pathlib import Path
 import pystac
 import pytest
 import rasterio
+import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import RasterExtension
@@ -63,6 +65,30 @@ def test_place_and_time_are_those_of_the_run(tmp_path: Path) -> None:
     projection = ProjectionExtension.ext(item)
     assert (projection.code, projection.shape) == ("EPSG:32633", [20, 30])
     assert projection.transform == list(GRID.affine)[:6]
+
+
+ACROSS = {
+    "degrees": (GeoBox((20, 30), Affine(0.001, 0, 179.99, 0, -0.001, 10), "EPSG:4326"), 0.02),
+    "degrees from -180 on": (GeoBox((20, 30), Affine(0.001, 0, -180.01, 0, -0.001, 10), "EPSG:4326"), 0.02),
+    "UTM": (geobox(20, 30, crs="EPSG:32660", transform=Affine(100, 0, 828_000, 0, -100, 1_107_000)), None),
+}
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_across_the_antimeridian_the_outline_is_cut_and_west_is_the_greater(tmp_path: Path, name: str) -> None:
+    grid, east_of_it = ACROSS[name]
+    item = _write(tmp_path, grid)
+    west, south, east, north = item.bbox
+    assert 179.9 < west < 180
+    assert -180 < east < -179.9
+    assert south < north
+    outline = shapely.geometry.shape(item.geometry)
+    assert outline.is_valid
+    assert len(outline.geoms) == 2
+    assert [part.bounds[0] < 0 for part in sorted(outline.geoms, key=lambda part: part.bounds[0])] == [True, False]
+    assert sum(part.bounds[2] - part.bounds[0] for part in outline.geoms) == pytest.approx(east + 360 - west)
+    if east_of_it is not None:
+        assert east == pytest.approx(-180 + east_of_it)
 
 
 def test_reversed_dates_give_a_span_that_runs_forwards(tmp_path: Path) -> None:
