@@ -149,14 +149,14 @@ def prepare_series(
     for number in range(1, len(pairs)):
         with pairs[number].after_another(pairs[number - 1]) as pair:
             why = f"{looks[number].found.why}, against the first date"
-            report = report_pair(pair, survey(pair), alignment=why, radiometry=plans[number].why)
+            report = report_pair(pair, survey(pair), alignment=why, radiometry=plans[number])
         earlier, later = corrections[number - 1], corrections[number]
         intervals.append(Preparation(report, Correction(later.displacement, earlier.after, later.after)))
     return SeriesPreparation(tuple(corrections), tuple(intervals))
 
 
 def _report(look: _Look, plan: RadiometryPlan) -> PairReport:
-    return report_pair(look.pair, look.seen, alignment=look.found.why, remaining=look.remaining, radiometry=plan.why)
+    return report_pair(look.pair, look.seen, alignment=look.found.why, remaining=look.remaining, radiometry=plan)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +174,7 @@ class _Look:
             self.aligned.before,
             self.aligned.after,
             bands=self.pair.bands,
-            physical=self.pair.is_physical,
+            physical=self.pair.are_physical,
             method=method,
             line=line,
         )

@@ -167,7 +167,13 @@ class RasterPair:
     @property
     def is_physical(self) -> bool:
         """Whether the values of both dates have a known scale."""
-        return all(scaling.physical for date in self.scaling for scaling in date)
+        return all(self.are_physical)
+
+    @property
+    def are_physical(self) -> tuple[bool, bool]:
+        """Whether the values have a known scale, before and after."""
+        before, after = (all(scaling.physical for scaling in date) for date in self.scaling)
+        return before, after
 
     def corrected(self, correction: Correction) -> RasterPair:
         """Return the pair with something else put right while it is read."""

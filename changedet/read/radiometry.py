@@ -26,6 +26,9 @@ _LEAST_PIXELS = 100
 # of OSCD's 14 cities lie, the median over cities (2 %: 0.034 to 0.149; 98 %: 0.158 to 0.382).
 DARK_REFLECTANCE, BRIGHT_REFLECTANCE = 0.06, 0.19
 _STRETCH_QUANTILES = (0.02, 0.98)
+_MIXED = (
+    "one date is reflectance, the other has values without a scale: --normalize histogram or irmad brings them together"
+)
 _VISIBLE = ("B04", "B03", "B02")
 
 
@@ -171,15 +174,29 @@ def stretch(dates: Sequence[Samples], bands: tuple[str, ...]) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class RadiometryPlan:
-    """The curves of both dates, None where values stay as they are, and in a sentence why."""
+    """The curves of both dates, None where values stay as they are.
+
+    Attributes:
+        before: of the before date.
+        after: of the after date.
+        why: in a sentence.
+        warning: what a user should know of it, empty for nothing.
+    """
 
     before: Curves | None
     after: Curves | None
     why: str
+    warning: str = ""
 
 
 def plan_radiometry(
-    before: Samples, after: Samples, *, bands: tuple[str, ...], physical: bool, method: str, line: Line | None = None
+    before: Samples,
+    after: Samples,
+    *,
+    bands: tuple[str, ...],
+    physical: tuple[bool, bool],
+    method: str,
+    line: Line | None = None,
 ) -> RadiometryPlan:
     """Decide on the curves of both dates from a sample of pixels valid at both.
 
@@ -187,31 +204,33 @@ def plan_radiometry(
         before: (bands, N), as read.
         after: the same pixels at the after date.
         bands: their names.
-        physical: whether values are reflectance; if not, both dates are stretched alike.
+        physical: whether values are reflectance, before and after; if not both are, both dates are stretched alike.
         method: `none`, `histogram` or `irmad`.
         line: gain and offset of the stretch of values that are none, where it was decided for more dates than these.
     """
     if before.shape[1] == 0:
         return RadiometryPlan(None, None, "values as they are: the sample holds no valid pixel")
-    curves, why = _normalisation(before, after, method)
-    if physical:
-        return RadiometryPlan(None, curves, why or "reflectance as it is")
+    curves, why, warning = _normalisation(before, after, method)
+    if all(physical):
+        return RadiometryPlan(None, curves, why or "reflectance as it is", warning)
+    if any(physical) and curves is None:
+        warning = warning or _MIXED
     matched = after if curves is None else np.asarray(curves.apply(after.astype(np.float32)), dtype=np.float64)
     gain, offset = line or stretch([before, matched], bands)
     same = Curves.straight(np.full(len(bands), 1.0), np.zeros(len(bands)))
     told = f"8-bit values stretched by one line, {gain:.3g} × value {offset:+.3g}, at both dates and in all bands"
-    return RadiometryPlan(
-        same.then(gain, offset), (curves or same).then(gain, offset), "; ".join(filter(None, (told, why)))
-    )
+    why = "; ".join(filter(None, (told, why)))
+    return RadiometryPlan(same.then(gain, offset), (curves or same).then(gain, offset), why, warning)
 
 
-def _normalisation(before: Samples, after: Samples, method: str) -> tuple[Curves | None, str]:
+def _normalisation(before: Samples, after: Samples, method: str) -> tuple[Curves | None, str, str]:
+    """Return the after date's curves, None for none, why, and a warning, empty for none."""
     if method == "histogram":
-        return match_histograms(before, after), "the after date's histogram is matched to the before date's"
+        return match_histograms(before, after), "the after date's histogram is matched to the before date's", ""
     if method == "irmad":
         found = normalise_on_invariant(before, after)
         if found is None:
-            return None, "WARNING: not normalised: too few pixels of the sample did not change"
+            return None, "not normalised", "not normalised: too few pixels of the sample did not change"
         told = ", ".join(f"{value:.3f}" for value in found.correlation)
-        return found.curves, f"normalised on {found.pixels} invariant pixels of the sample (correlation {told})"
-    return None, ""
+        return found.curves, f"normalised on {found.pixels} invariant pixels of the sample (correlation {told})", ""
+    return None, "", ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,7 +15,11 @@ from changedet.read.bands import describe
 from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate
 from changedet.read.interpret import told
 from changedet.read.pair import RasterPair
+from changedet.read.radiometry import RadiometryPlan
 from changedet.read.survey import Survey
+
+# Share of valid pixels; fewer may be shadow, or water.
+_NOTICEABLE_ZEROS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ def report_pair(
     *,
     alignment: str = "nothing removed: not asked to",
     remaining: ShiftEstimate | None = None,
-    radiometry: str = "reflectance as it is",
+    radiometry: RadiometryPlan | None = None,
 ) -> PairReport:
     """Tell what a survey saw of a pair, and what is done about it."""
     height, width = pair.geobox.shape
@@ -164,8 +168,11 @@ def report_pair(
         shift=seen.shift,
         alignment=alignment,
         remaining=remaining,
-        radiometry=radiometry,
-        notes=tuple(_notes(pair, seen.valid_share, seen.shift, removed=remaining is not None)),
+        radiometry=radiometry.why if radiometry else "reflectance as it is",
+        notes=(
+            *_notes(pair, seen, removed=remaining is not None),
+            *([f"WARNING: {radiometry.warning}"] if radiometry and radiometry.warning else []),
+        ),
     )
 
 
@@ -194,9 +201,9 @@ def _name(crs: Any) -> str:
     return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
 
 
-def _notes(pair: RasterPair, valid: float, shift: ShiftEstimate, *, removed: bool) -> list[str]:
+def _notes(pair: RasterPair, seen: Survey, *, removed: bool) -> list[str]:
     """Return what a run does about each difference."""
-    before, after = pair.before, pair.after
+    before, after, valid = pair.before, pair.after, seen.valid_share
     notes = [_grid_note(pair)]
     sizes = {band.pixel_area for band in before.bands}
     if len(sizes) > 1:
@@ -207,8 +214,9 @@ def _notes(pair: RasterPair, valid: float, shift: ShiftEstimate, *, removed: boo
         notes.append(
             f"{1 - valid:.1%} of the sampled pixels are invalid at one date: they become 255, never 'unchanged'"
         )
+    notes += _zero_notes(seen)
     if not removed:
-        notes.append(_shift_note(shift))
+        notes.append(_shift_note(seen.shift))
     if before.date is None or after.date is None:
         notes.append("dates are not known from the files: --dates BEFORE,AFTER records them")
     elif before.date > after.date:
@@ -228,6 +236,15 @@ def _grid_note(pair: RasterPair) -> str:
     if all(pair.readers[1].placements[band.path].how == "direct" for band in finest):
         return "the grids differ by whole pixels: cut to the overlap, not resampled"
     return "the grids differ in resolution or by part of a pixel: the after date is resampled to the before grid"
+
+
+def _zero_notes(seen: Survey) -> Iterator[str]:
+    for date, share in zip(("before", "after"), seen.zero_share, strict=True):
+        if share >= _NOTICEABLE_ZEROS:
+            yield (
+                f"WARNING: {share:.1%} of the sampled pixels of the {date} scene are 0 in all bands and count as data:"
+                " --nodata 0 if they are none"
+            )
 
 
 def _shift_note(shift: ShiftEstimate) -> str:

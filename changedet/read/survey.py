@@ -21,6 +21,8 @@ class Survey:
     Attributes:
         valid_share: share of their pixels that are valid at both dates.
         sampled_px: how many pixels that is of.
+        zero_share: of each date, share of the valid pixels that are stored as 0 in all bands though no value says 'no
+            data' there, as in the holes of a mosaic that was made of files without one.
         windows: the shifts in each.
         before: a sample of the pixels valid at both dates, reflectance as read, float64 (bands, N).
         after: the same pixels at the after date.
@@ -28,6 +30,7 @@ class Survey:
 
     valid_share: float
     sampled_px: int
+    zero_share: tuple[float, float]
     windows: list[WindowShifts]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
@@ -45,14 +48,25 @@ def survey(pair: RasterPair) -> Survey:
         SceneError: a file is damaged or truncated in one of the windows.
     """
     places = _places(pair)
-    valid, windows, pixels = 0, [], []
+    valid, windows, pixels, zeros = 0, [], [], np.zeros(2, np.int64)
     for number, place in enumerate(places):
         chip = pair.read(place)
         valid += int(chip.valid.sum())
+        zeros += [_zeros(pair, which, image, chip.valid) for which, image in enumerate((chip.before, chip.after))]
         windows.append(shifts_of(chip, pair.bands))
         pixels.append(_sample(chip, number))
     sampled = sum(place.height * place.width for place in places)
-    return Survey(valid / sampled, sampled, windows, *_joined(pixels))
+    before_zero, after_zero = (zeros / max(valid, 1)).tolist()
+    return Survey(valid / sampled, sampled, (before_zero, after_zero), windows, *_joined(pixels))
+
+
+def _zeros(pair: RasterPair, which: int, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> int:
+    """Return how many valid pixels of a date are 0 in all bands, none where a value or a mask says what is no data."""
+    bands = (pair.before, pair.after)[which].bands
+    if any(band.masked for band in bands) or any(nodata.value is not None for nodata in pair.nodata[which]):
+        return 0
+    zero = np.array([scaling.offset for scaling in pair.scaling[which]], np.float32)
+    return int(((image == zero[:, None, None]).all(axis=0) & valid).sum())
 
 
 def sample_pixels(pair: RasterPair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -55,9 +55,23 @@ def test_a_regression_over_all_pixels_would_have_been_pulled() -> None:
 
 def test_unrelated_dates_are_not_normalised() -> None:
     assert normalise_on_invariant(_ground(90), _ground(90)) is None
-    plan = plan_radiometry(_ground(50), _ground(50), bands=BANDS, physical=True, method="irmad")
+    plan = plan_radiometry(_ground(50), _ground(50), bands=BANDS, physical=(True, True), method="irmad")
     assert plan.after is None
-    assert "not normalised" in plan.why
+    assert (plan.why, plan.warning) == (
+        "not normalised",
+        "not normalised: too few pixels of the sample did not change",
+    )
+
+
+@pytest.mark.parametrize(("method", "warned"), [("none", True), ("histogram", False), ("irmad", False)])
+def test_reflectance_beside_values_without_a_scale_is_warned_of_unless_brought_to_them(
+    method: str, warned: bool
+) -> None:
+    before = _ground()
+    after = _other_sun(before)
+    plan = plan_radiometry(before, after, bands=BANDS, physical=(True, False), method=method)
+    assert ("--normalize histogram" in plan.warning) == warned
+    assert plan.before is not None
 
 
 def test_histograms_are_matched_quantile_by_quantile() -> None:
@@ -86,7 +100,7 @@ def test_curves_go_on_straight_beyond_their_knots() -> None:
 
 def test_8_bit_dates_share_one_line_and_equal_values_stay_equal() -> None:
     before = _ground() * 2
-    plan = plan_radiometry(before, before + 0.05, bands=BANDS, physical=False, method="none")
+    plan = plan_radiometry(before, before + 0.05, bands=BANDS, physical=(False, False), method="none")
     assert plan.before == plan.after
     assert plan.before is not None
     visible = np.concatenate([before[:2], before[:2] + 0.05])
@@ -98,7 +112,7 @@ def test_8_bit_dates_share_one_line_and_equal_values_stay_equal() -> None:
 def test_8_bit_dates_can_be_normalised_too() -> None:
     before = _ground()
     after = _other_sun(before)
-    plan = plan_radiometry(before, after, bands=BANDS, physical=False, method="irmad")
+    plan = plan_radiometry(before, after, bands=BANDS, physical=(False, False), method="irmad")
     assert plan.before is not None
     assert plan.after is not None
     difference = plan.after.apply(after.astype(np.float32)) - plan.before.apply(before.astype(np.float32))
@@ -107,6 +121,6 @@ def test_8_bit_dates_can_be_normalised_too() -> None:
 
 def test_a_picture_of_one_value_is_left_alone() -> None:
     flat = np.full((3, 10), 0.5)
-    plan = plan_radiometry(flat, flat, bands=BANDS, physical=False, method="none")
+    plan = plan_radiometry(flat, flat, bands=BANDS, physical=(False, False), method="none")
     assert plan.before is not None
     np.testing.assert_allclose(plan.before.apply(flat.astype(np.float32)), flat)

@@ -56,6 +56,25 @@ def test_invalid_share_is_said(tmp_path):
     assert "never 'unchanged'" in _notes(report)
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint16"])
+def test_zeros_in_all_bands_that_count_as_data_are_warned_of(tmp_path, dtype):
+    """As in the holes of a mosaic of files without a nodata value; of uint16 they are no data at once."""
+    image = np.stack([texture(300, 300, seed=seed) for seed in range(2)]) * (1 if dtype == "float32" else 10_000)
+    before = write_raster(tmp_path / "before.tif", image.astype(dtype))
+    image[:, :60] = 0
+    after = write_raster(tmp_path / "after.tif", image.astype(dtype), scale=0.5, offset=0.25)
+    with open_pair(before, after) as pair:
+        report = report_pair(pair, survey(pair))
+    told = [note for note in report.notes if "0 in all bands" in note]
+    if dtype == "uint16":
+        assert told == []
+        assert report.valid_share == pytest.approx(0.8, abs=0.06)
+    else:
+        (note,) = told
+        assert float(note.split()[1].rstrip("%")) == pytest.approx(20, abs=6)
+        assert "sampled pixels of the after scene are 0 in all bands and count as data: --nodata 0" in note
+
+
 def test_shift_is_warned_of(tmp_path):
     image = texture(300, 300)
     before = write_raster(tmp_path / "before.tif", np.stack([image[20:280, 20:280]] * 3))

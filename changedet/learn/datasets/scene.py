@@ -157,7 +157,7 @@ class SceneFiles:
         if pair.is_physical:
             return Correction(displacement)
         with pair.corrected(Correction(displacement)) as aligned:
-            plan = plan_radiometry(*sample_pixels(aligned), bands=pair.bands, physical=False, method="none")
+            plan = plan_radiometry(*sample_pixels(aligned), bands=pair.bands, physical=pair.are_physical, method="none")
         return Correction(displacement, plan.before, plan.after)
 
     def _labels(self, pair: RasterPair, stack: ExitStack) -> Labels:
