@@ -59,12 +59,26 @@ def write_mosaics(out: Path, work: Path, outcomes: Outcomes, layouts: Mapping[st
     tiles, layouts = list(outcomes.with_files()), _with_stored_crs(layouts, out, outcomes)
     for name, layout in layouts.items():
         mosaic = work / f"{Path(name).stem}.vrt"
-        # Overviews are computed where the tiles are seen: by their absolute paths, while the mosaic is in `work`.
-        write_vrt(mosaic, layout, _files(out.absolute(), tiles, name))
+        # Overviews are computed from where the tiles are seen, while the mosaic is in `work`.
+        seen_mosaic(mosaic, out, tiles, name, layout)
         overviews = add_overviews(mosaic, resampling="nearest" if name in _CLASSES else "average")
         write_vrt(mosaic, layout, _files(Path(), tiles, name))
         made += [path.name for path in (mosaic, overviews) if path is not None]
     return made
+
+
+def seen_mosaic(path: Path, out: Path, tiles: Iterable[Tile], name: str, layout: RasterLayout) -> Path:
+    """Write a virtual raster that can be read wherever it lies, as it has the tiles' absolute paths; return it.
+
+    Args:
+        path: file to make.
+        out: output folder of the batch.
+        tiles: with files.
+        name: of the tiles' raster.
+        layout: of the whole.
+    """
+    write_vrt(path, layout, _files(out.absolute(), tiles, name))
+    return path
 
 
 def join_polygons(

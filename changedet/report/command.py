@@ -22,22 +22,26 @@ def command_of(record: Mapping[str, Any], out: str = "again") -> str:
 
     Only what differs from the defaults is said, and what a later version may choose otherwise: model and threshold.
     """
-    defaults = RunConfig().model_dump(mode="json")
+    before, after = (record["inputs"][role]["path"] for role in ("before", "after"))
+    # A path that begins with a dash would be taken for an option.
+    return shlex.join(["changedet", "run", *options_of(record, RunConfig()), "-o", out, "--", before, after])
+
+
+def options_of(record: Mapping[str, Any], defaults: RunConfig) -> list[str]:
+    """Return the options of a run.json as a user types them, as far as they are not the defaults; see `command_of`."""
+    usual = defaults.model_dump(mode="json")
     parameters = record["parameters"]
     model = parameters["model"] or (record["model"]["name"] if parameters["detector"] is None else None)
     asked = record.get("threshold", {}).get("asked")  # a rule, whose value is what it came to on that pair
     chosen = {**parameters, "model": model, "threshold": asked or parameters["threshold"]}
     models = [part for name in [model, *chosen.pop("ensemble", [])] if name for part in ("--model", name)]
     del chosen["model"]
-    options = models + [
+    return models + [
         part
         for name, value in chosen.items()
-        if name not in LEFT_OUT and value != defaults.get(name)
+        if name not in LEFT_OUT and value != usual.get(name)
         for part in _option(name, value)
     ]
-    before, after = (record["inputs"][role]["path"] for role in ("before", "after"))
-    # A path that begins with a dash would be taken for an option.
-    return shlex.join(["changedet", "run", *options, "-o", out, "--", before, after])
 
 
 def _option(name: str, value: Any) -> list[str]:

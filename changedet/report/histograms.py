@@ -14,7 +14,8 @@ from rasterio.windows import Window as RasterioWindow
 from changedet.grid.quantise import NODATA, STEPS, as_bytes, stored_threshold
 from changedet.report.words import area, short_number
 
-_ROWS = 1024
+# Pixels that are read at once.
+_PIECE_PX = 2**24
 _BINS = 50
 
 
@@ -91,8 +92,9 @@ def probability_counts(path: str | os.PathLike[str]) -> NDArray[np.int64]:
     """Return how many valid pixels of probability.tif have each byte's value, (255,); of several classes, the top."""
     counts = np.zeros(NODATA + 1, dtype=np.int64)
     with rasterio.open(path) as dataset:
-        for row in range(0, dataset.height, _ROWS):
-            window = RasterioWindow(0, row, dataset.width, min(_ROWS, dataset.height - row))
+        rows = max(1, _PIECE_PX // dataset.width)
+        for row in range(0, dataset.height, rows):
+            window = RasterioWindow(0, row, dataset.width, min(rows, dataset.height - row))
             stored = as_bytes(dataset.read(window=window))
             highest = stored[0] if dataset.count == 1 else np.where((stored == NODATA).any(0), NODATA, stored.max(0))
             counts += np.bincount(highest.ravel(), minlength=NODATA + 1)
