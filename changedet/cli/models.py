@@ -67,17 +67,25 @@ def show(model: str) -> None:
 @click.argument("model")
 @click.option("--format", "form", type=click.Choice(["onnx", "openvino"]), required=True)
 @click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option("--stac", is_flag=True, help="Write the model as a STAC item (MLM extension) too, for a catalogue.")
 @click.option("--overwrite", is_flag=True, help="Replace the files.")
-def export(model: str, form: Any, out: Path, overwrite: bool) -> None:
+def export(model: str, form: Any, out: Path, stac: bool, overwrite: bool) -> None:
     r"""Write MODEL for other programs, from reflectance to probability, with its card inside.
 
     \b
     changedet models export s2-urban-rgbn --format openvino -o exported
     """
     from changedet.network.export import export_model, export_names
+    from changedet.network.shipped import read_card
     from changedet.write.staging import atomic_paths
 
-    names = export_names(model, form)
+    files = export_names(model, form)
+    names = (*files, f"{read_card(model).name}.json") if stac else files
     with atomic_paths(out, names, overwrite=overwrite) as folder:
         export_model(model, form, folder)
+        if stac:
+            # Imported here, as pystac takes its time.
+            from changedet.network.stac import write_model_item
+
+            write_model_item(folder / names[-1], read_card(model), files)
     OUT.print(f"written to {escape(str(out))}: {', '.join(names)}")
