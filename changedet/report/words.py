@@ -15,6 +15,8 @@ ATTRIBUTES: dict[str, tuple[str, str]] = {
     "probability_max": ("Highest probability", "probability"),
     "class": ("Class", "number"),
     "direction": ("Direction", "text"),
+    "brightness_change": ("Change of brightness", "number"),
+    "ndvi_change": ("Change of NDVI", "number"),
     "compactness": ("Compactness", "number"),
     "touches_edge": ("Cut by an edge or nodata", "truth"),
     "date_before": ("Date before", "text"),

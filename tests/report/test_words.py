@@ -1,6 +1,11 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from changedet.report import words
+from tests.data import write_raster
+from tests.vectorize.tables import tables
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,10 @@ from changedet.report import words
 )
 def test_what_is_said(said: object, expected: object) -> None:
     assert said == expected
+
+
+def test_every_column_of_the_polygons_has_a_label(tmp_path: Path) -> None:
+    mask = write_raster(tmp_path / "mask.tif", np.eye(4, dtype=np.uint8))
+    columns = set(tables(mask).changes.columns) - {"geometry"}
+    assert columns <= set(words.ATTRIBUTES)
+    assert not any("_" in label for label, _ in words.ATTRIBUTES.values())

@@ -181,7 +181,9 @@ def test_a_run_and_a_command_write_the_same_rows_and_show_no_password(postgis, a
     )
     assert again.exit_code == 0, again.output
     assert again.stdout.startswith("0 changes written to postgresql://***@127.0.0.1")
-    shown = [again.output, caplog.text, str(result.record), result.path("run.json").read_text()]
+    shown = [again.output, caplog.text, str(result.record)]
+    shown += [result.path(name).read_bytes().decode("utf-8", "replace") for name in result.results]
+    assert "report.html" in result.results
     assert not [text for text in shown for secret in SECRETS if secret in text]
 
 
