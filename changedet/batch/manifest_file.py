@@ -36,6 +36,7 @@ _TYPES: Final = {
     name: pa.int32() if name in _NUMBERS else pa.string()
     for name in (ID, MOSAIC, *_OF_MOSAIC, *WINDOW, SKIP, *_OF_GRID)
 }
+_CSV, _PARQUET = ".csv", (".parquet", ".geoparquet")
 # These may be missing: nobody need say them.
 _OPTIONAL: Final = (SKIP, "bands", "date_before", "date_after", "lattice", "aoi")
 _SCHEMA: Final = pa.schema([*_TYPES.items(), (GEOMETRY, pa.binary())])
@@ -88,11 +89,19 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         ) from error
 
 
-def _is_csv(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".parquet", ".geoparquet"):
+def check_suffix(path: Path) -> None:
+    """Refuse a name that says neither format.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if path.suffix.lower() not in (_CSV, *_PARQUET):
         raise ConfigError(f"a manifest called {path.name}", expected="a name that ends in .parquet or .csv")
-    return suffix == ".csv"
+
+
+def _is_csv(path: Path) -> bool:
+    check_suffix(path)
+    return path.suffix.lower() == _CSV
 
 
 def _batches(manifest: Manifest, folder: Path) -> Iterator[Any]:

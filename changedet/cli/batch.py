@@ -12,6 +12,7 @@ from click import Context
 from rich.markup import escape
 from rich.table import Table
 
+from changedet.cli.batch_plan import plan
 from changedet.cli.console import ERR, OUT, ProgressBars
 from changedet.cli.group import INTERRUPTED, Subgroup
 from changedet.cli.options import computing_options, given, method_options, pairs, pixel_options
@@ -26,10 +27,14 @@ def batch() -> None:
     """Map many tiles on one machine or many, resumable, as one result.
 
     \b
+    changedet batch plan before.vrt after.vrt -o manifest.parquet
     changedet batch run manifest.parquet -o out
     changedet batch status out
     changedet batch retry out
     """
+
+
+batch.add_command(plan)
 
 
 def _sharing_options(command: Any) -> Any:

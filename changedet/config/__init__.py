@@ -14,6 +14,7 @@ from changedet.config.learn import (
     TrainConfig,
 )
 from changedet.config.pipeline import Pipeline, load_pipeline
+from changedet.config.plan import PlanConfig, check_plan_options
 from changedet.config.run import (
     Bounds,
     Coregister,
@@ -47,6 +48,7 @@ __all__ = [
     "ModelPlan",
     "Normalize",
     "Pipeline",
+    "PlanConfig",
     "PolygonConfig",
     "Resampling",
     "RunConfig",
@@ -55,6 +57,7 @@ __all__ = [
     "TrainConfig",
     "check_batch_options",
     "check_options",
+    "check_plan_options",
     "checked",
     "load_pipeline",
     "parse_bytes",

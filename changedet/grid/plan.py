@@ -99,6 +99,10 @@ class Lattice:
         """Return the chips of a raster; see `plan_chips`."""
         return plan_chips(height, width, chip=self.chip, halo=self.halo, stride=self.stride, fixed=self.fixed)
 
+    def side(self, length: int) -> int:
+        """Return the size of the chips along an axis of `length` px."""
+        return _split_axis(length, chip=self.chip, halo=self.halo, stride=self.stride, fixed=self.fixed)[0].size
+
     def edges(self, length: int) -> list[int]:
         """Return where cores begin along an axis of `length` px, and its end."""
         spans = _split_axis(length, chip=self.chip, halo=self.halo, stride=self.stride, fixed=self.fixed)

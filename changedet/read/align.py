@@ -52,16 +52,25 @@ def overlap(before: GeoBox, after: GeoBox) -> GeoBox:
     Raises:
         PairError: the scenes do not overlap.
     """
-    rows, cols = _footprint(after, before)
-    tolerance = SAME_GRID_TOLERANCE
-    if not rows.size:
-        raise _apart(before, after)
-    row, col = (math.floor(axis.min() + tolerance) for axis in (rows, cols))
-    stop_row, stop_col = (math.ceil(axis.max() - tolerance) for axis in (rows, cols))
+    window = footprint_window(before, after)
     height, width = before.shape
-    if min(stop_row, height) <= max(row, 0) or min(stop_col, width) <= max(col, 0):
+    inside = window and window.intersect(Window(0, 0, height, width))
+    if inside is None:
         raise _apart(before, after)
-    return before[max(row, 0) : min(stop_row, height), max(col, 0) : min(stop_col, width)]
+    return before[inside.slices]
+
+
+def footprint_window(grid: GeoBox, part: GeoBox) -> Window | None:
+    """Return the whole pixels of a grid, continued in all directions, that another grid's extent touches.
+
+    None where it has no place there, such as a pole in Mercator's projection.
+    """
+    rows, cols = _footprint(part, grid)
+    if not rows.size:
+        return None
+    row, col = (math.floor(axis.min() + SAME_GRID_TOLERANCE) for axis in (rows, cols))
+    stop_row, stop_col = (math.ceil(axis.max() - SAME_GRID_TOLERANCE) for axis in (rows, cols))
+    return Window(row, col, stop_row - row, stop_col - col) if stop_row > row and stop_col > col else None
 
 
 def place(source: GeoBox, target: GeoBox, *, displacement: Displacement = NONE, straight: bool = True) -> Placement:

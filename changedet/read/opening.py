@@ -30,7 +30,8 @@ def open_scene(path: Source, *, mapping: Mapping | None = None, local_px: float 
     Args:
         path: a raster file, a URL or a GDAL `/vsi` path; a folder of single-band files, a Sentinel-2 `.SAFE` folder
             or a Landsat Collection 2 folder; several single-band files, as a list, with commas between, or as a
-            pattern with `*`; or `stac:` and the path or URL of a STAC item.
+            pattern with `*`; or `stac:` and the path or URL of a STAC item,
+            or of an item collection with `#` and the item's id.
         mapping: which band is which, for files whose bands have no names; see `changedet.read.bands.parse_mapping`.
         local_px: ground size (m) of the pixels of a file without a CRS, see `changedet.read.header.read_header`.
 

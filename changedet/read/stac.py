@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
@@ -34,16 +35,16 @@ class _Asset(NamedTuple):
 
 
 def open_item(path: str) -> Scene:
-    """Open a STAC item, a file or a URL, as a scene.
+    """Open a STAC item, a file or a URL, as a scene; see `item_of`.
 
     Raises:
         NotFoundError: there is nothing at `path`.
         SceneError: it is no STAC item, or none of its assets is a band with a common name.
     """
-    item = _load(path)
+    item, base = item_of(path), path.partition("#")[0]
     properties = item.get("properties") or {}
     found: dict[str, _Asset] = {}
-    for asset in _assets(item, path):
+    for asset in _assets(item, base):
         found.setdefault(asset.name, asset)
     if not found:
         raise SceneError(
@@ -54,24 +55,72 @@ def open_item(path: str) -> Scene:
     bands = tuple(_band(asset, properties, sensor) for asset in found.values())
     date = parse_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
     product = f"STAC item {item.get('id', '')}"
-    return Scene(f"stac:{path}", bands, date, _quality(item, path), product, described_by=path)
+    return Scene(f"stac:{path}", bands, date, _quality(item, base), product, described_by=base)
 
 
-def _load(path: str) -> dict[str, Any]:
+def item_of(path: str) -> dict[str, Any]:
+    """Return the STAC item at `path`, or in the item collection there whose name is followed by `#` and the item's id.
+
+    Raises:
+        NotFoundError: there is nothing at `path`, or no item of that id.
+        SceneError: it is no STAC item.
+    """
+    address, _, name = path.partition("#")
+    item = load_json(address)
+    if name:
+        found = [feature for feature in features_of(address) if feature.get("id") == name]
+        if not found:
+            raise NotFoundError(f"no item {name} in {address}")
+        item = found[0]
+    if item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
+        raise SceneError(
+            f"{path} is no STAC item",
+            expected="a GeoJSON feature with assets; of an item collection, FILE#ID",
+        )
+    return item
+
+
+def features_of(path: str) -> list[dict[str, Any]]:
+    """Return the items of a STAC item collection, a file or a URL.
+
+    Raises:
+        NotFoundError: there is nothing at `path`.
+        SceneError: it is no item collection.
+    """
+    features = load_json(path).get("features")
+    if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
+        raise SceneError(f"{path} is no STAC item collection", expected="a GeoJSON feature collection of items")
+    return features
+
+
+def load_json(path: str) -> dict[str, Any]:
+    """Return the JSON object in a file or behind a URL.
+
+    Raises:
+        NotFoundError: there is nothing.
+        SceneError: it is no JSON object.
+    """
+    # A collection is asked for once an item; a file that changed is read again.
+    return _load(path, Path(path).stat().st_mtime_ns if Path(path).is_file() else 0)
+
+
+@lru_cache(maxsize=4)
+def _load(path: str, changed: int) -> dict[str, Any]:
+    del changed
     try:
         if path.startswith(("http://", "https://")):
             with urlopen(path, timeout=_TIMEOUT_S) as answer:  # noqa: S310  # the scheme is checked above
-                item = json.load(answer)
+                content = json.load(answer)
         else:
-            item = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError) or getattr(error, "code", None) == 404
         if missing:
             raise NotFoundError(f"no STAC item {path}", remedy="check the path or the address") from error
         raise SceneError(f"{path} cannot be read as a STAC item ({error})", expected="an item in JSON") from error
-    if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
-        raise SceneError(f"{path} is no STAC item", expected="a GeoJSON feature with assets")
-    return item
+    if not isinstance(content, dict):
+        raise SceneError(f"{path} is no STAC item", expected="an object in JSON")
+    return content
 
 
 def _assets(item: dict[str, Any], base: str) -> Iterator[_Asset]:

@@ -85,10 +85,19 @@ def series_grid(dates: Sequence[GeoBox], options: GridOptions) -> GeoBox:
     """
     grid = reduce(overlap, dates)
     if options.res is not None:
-        grid = _with_resolution(grid, *options.res)
+        grid = with_resolution(grid, *options.res)
     if options.like is not None:
         overlap(options.like, grid)  # refuses a template that lies elsewhere
         grid = options.like
+    return crop_to(grid, options)
+
+
+def crop_to(grid: GeoBox, options: GridOptions) -> GeoBox:
+    """Return the part of a grid that the user's bounds and area leave.
+
+    Raises:
+        PairError: they lie outside.
+    """
     if options.bounds is not None:
         grid = crop(grid, options.bounds)
     if options.area is not None:
@@ -96,7 +105,7 @@ def series_grid(dates: Sequence[GeoBox], options: GridOptions) -> GeoBox:
     return grid
 
 
-def _with_resolution(geobox: GeoBox, height: float, width: float) -> GeoBox:
+def with_resolution(geobox: GeoBox, height: float, width: float) -> GeoBox:
     """Return pixels of another size from the same first corner on, so many that the last reach the other edges."""
     affine = geobox.affine
     own_width, own_height = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)

@@ -137,6 +137,8 @@ def test_plans_that_cannot_be_are_refused(sizes, message):
 @given(plans())
 def test_a_lattice_tells_the_edges_of_the_cores_without_making_chips(plan):
     lattice = Lattice(max(plan.chip_height, plan.chip_width), plan.halo, plan.stride)
-    cores = [chip.core for chip in lattice.over(plan.height, plan.width).chips]
+    made = lattice.over(plan.height, plan.width)
+    cores = [chip.core for chip in made.chips]
     assert lattice.edges(plan.height) == [*sorted({core.row for core in cores}), plan.height]
+    assert (lattice.side(plan.height), lattice.side(plan.width)) == (made.chip_height, made.chip_width)
     assert lattice.edges(plan.width) == [*sorted({core.col for core in cores}), plan.width]
