@@ -148,9 +148,11 @@ def _local_cluster(workers: int) -> Any:
     import dask
     from distributed import LocalCluster
 
+    _hush()
+
     # One thread of a worker takes tiles; how many compute in it is another matter. The memory is bounded by the chip
-    # size, and a limit of Dask's own would only pause workers or kill them. No page is served that nobody asked for.
-    options = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    # size, and a limit of Dask's own would only pause workers or kill them. Its page is on any free port.
+    options = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     with dask.config.set({"distributed.worker.profile.enabled": False}):
         return LocalCluster(  # type: ignore[no-untyped-call]
             processes=True, host="127.0.0.1", silence_logs=logging.CRITICAL, **options
@@ -160,8 +162,8 @@ def _local_cluster(workers: int) -> Any:
 def _client_of(where: Any) -> Any:
     from distributed import Client
 
+    _hush()
     try:
-        # The version check would warn of packages that no task uses.
         return Client(  # type: ignore[no-untyped-call]
             where, timeout=_REACHED, set_as_default=False
         )
@@ -171,6 +173,11 @@ def _client_of(where: Any) -> Any:
             expected="a running Dask scheduler, tcp://HOST:PORT",
             remedy="dask scheduler, or --workers N for processes on this machine",
         ) from error
+
+
+def _hush() -> None:
+    """Let Dask say nothing in this process: it tells of every connection, and what goes wrong we tell ourselves."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def _wait_for_worker(client: Any, where: str) -> None:

@@ -17,10 +17,9 @@ from changedet.config import BatchConfig, check_batch_options
 from changedet.errors import ConfigError, NotFoundError
 from changedet.grid import Window
 from changedet.write.staging import atomic_path
+from changedet.write.targets import FORMATS
 
 NAME: Final = "batch.json"
-# Where polygons go is the coordinator's, and may hold a password.
-_NOT_KEPT: Final = {"vector"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +31,7 @@ class Job:
         batch: digest of its manifest.
         geobox: its grid.
         aoi: vector file outside whose polygons nothing is compared, absolute, or None.
-        config: its options; of `vector` only the coordinator knows.
+        config: its options; of `vector` only the coordinator knows all.
     """
 
     out: Path
@@ -55,14 +54,15 @@ class Job:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        crs = self.geobox.crs
+        crs, config = self.geobox.crs, self.config.model_dump(mode="json")
         return {
             "batch": self.batch,
             "crs": crs and crs.to_wkt(),
             "transform": list(map(float, self.geobox.affine[:6])),
             "shape": list(map(int, self.geobox.shape)),
             "aoi": self.aoi,
-            "config": self.config.model_dump(mode="json", exclude=_NOT_KEPT),
+            # Where else polygons go is the coordinator's alone, and may hold a password.
+            "config": {**config, "vector": [text for text in config["vector"] if text in FORMATS]},
         }
 
     @classmethod

@@ -21,7 +21,7 @@ from changedet.detect.detector import ChangeDetector
 from changedet.detect.method import Method
 from changedet.detect.prepare import correction_of, open_corrected, prepare
 from changedet.detect.rasters import tags_of
-from changedet.detect.record import begin_record
+from changedet.detect.record import begin_record, warnings_of
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Answers, silent
 from changedet.detect.threshold import Threshold, restored_threshold
@@ -85,7 +85,8 @@ def _learned(
         plan = plan_of(lattice) if lattice else plan_chips_of(geobox, detector, method.name, config)
         begun = begin_record(scenes, config, preparation, plan, method)
         method.release()
-    return plain({**begun, "scaling": raw.scaling, "threshold": threshold.as_json(), "notes": notes})
+    told = warnings_of(notes, preparation, config)
+    return plain({**begun, "scaling": raw.scaling, "threshold": threshold.as_json(), "notes": told})
 
 
 def plan_of(lattice: Mapping[str, Any]) -> ChipPlan:

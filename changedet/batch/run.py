@@ -6,9 +6,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from changedet.batch.agenda import Agenda
 from changedet.batch.engine import Engine, Finished
@@ -20,15 +21,16 @@ from changedet.batch.manifest import Manifest
 from changedet.batch.manifest_file import read_manifest, write_manifest
 from changedet.batch.mosaics import MethodOf
 from changedet.batch.outcome import FAILED, LEFT, TILES, Outcomes, tile_folder
+from changedet.batch.outputs import CHANGES, MANIFEST, write_outputs
 from changedet.batch.status import Telling
 from changedet.batch.tile import Session, failed, process_tile
 from changedet.config import BatchConfig, check_batch_options
 from changedet.detect.method import choose_method
+from changedet.detect.run import deliver, targets_of
 from changedet.detect.stitch import Progress, silent
 from changedet.errors import OutputError, OutputExistsError
+from changedet.write.layers import stored_layers
 from changedet.write.staging import refuse_existing
-
-MANIFEST: Final = "manifest.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +41,15 @@ class BatchResult:
         out: its output folder.
         outcomes: of its tiles.
         redone: `inputs`, `parameters`, `model` → tiles that were done before, and again for a change of it.
+        record: run.json, as it was written.
+        results: names of the files in `out` that are of the whole batch.
     """
 
     out: Path
     outcomes: Outcomes
     redone: dict[str, int]
+    record: dict[str, Any]
+    results: tuple[str, ...]
 
     @property
     def failed(self) -> int:
@@ -113,7 +119,11 @@ def _carry_out(
     *,
     forgive: bool = False,
 ) -> BatchResult:
-    refuse_existing(out, overwrite=config.overwrite or Ledger.lies_in(out))
+    started, resumed = datetime.now(UTC), Ledger.lies_in(out)
+    refuse_existing(out, overwrite=config.overwrite or resumed)
+    # What lies elsewhere is this batch's own by then.
+    elsewhere = config.model_copy(update={"overwrite": config.overwrite or resumed})
+    targets = targets_of(elsewhere)
     with Ledger(out) as ledger, Engine(config) as engine:
         _begin(manifest, out, ledger, overwrite=config.overwrite)
         if forgive:
@@ -126,7 +136,12 @@ def _carry_out(
         agenda = Agenda.of(manifest, records, config)
         redone = ledger.expect(agenda.causes)
         _map(agenda, session, ledger, engine, progress)
-        return BatchResult(out, Outcomes(manifest, ledger.outcomes()), redone)
+        outcomes = Outcomes(manifest, ledger.outcomes())
+        learned = {mosaic.name: record for mosaic, record in zip(manifest.mosaics, records, strict=True)}
+        record, results = write_outputs(job, outcomes, learned, started, progress)
+    result = BatchResult(out, outcomes, redone, record, results)
+    deliver(stored_layers(out / CHANGES), targets, elsewhere)
+    return result
 
 
 def _begin(manifest: Manifest, out: Path, ledger: Ledger, *, overwrite: bool) -> None:

@@ -215,4 +215,17 @@ def _bench() -> Workbench:
 
 def _alone(work: Callable[[Workbench], T]) -> T:
     """Do what is to be done in the thread for it."""
-    return _thread().submit(lambda: work(_bench())).result()
+    return _thread().submit(_tidily, work).result()
+
+
+def _tidily(work: Callable[[Workbench], T]) -> T:
+    """Do what is to be done; after an error nothing stays open.
+
+    A virtual raster reports a file of its own that cannot be opened once: open still, it would give the next tile what
+    happened to lie in memory.
+    """
+    try:
+        return work(_bench())
+    except BaseException:
+        _bench().close()
+        raise

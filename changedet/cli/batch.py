@@ -13,9 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from changedet.cli.batch_plan import plan
-from changedet.cli.console import ERR, OUT, ProgressBars
+from changedet.cli.console import ERR, OUT, ProgressBars, shown_area
 from changedet.cli.group import INTERRUPTED, Subgroup
-from changedet.cli.options import computing_options, given, method_options, pairs, pixel_options
+from changedet.cli.options import (
+    computing_options,
+    given,
+    method_options,
+    pairs,
+    pixel_options,
+    polygon_options,
+    vector_option,
+)
 from changedet.errors import TILES_FAILED
 
 # More than these would only scroll away; all are in the ledger and in failures.csv.
@@ -61,6 +69,8 @@ def _sharing_options(command: Any) -> Any:
 @click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
 @_sharing_options
 @method_options
+@polygon_options
+@vector_option
 @computing_options
 @pixel_options
 @click.option("--co", multiple=True, callback=pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
@@ -72,6 +82,9 @@ def run(ctx: Context, /, manifest: str, out: Path, **options: Any) -> None:
     It may be stopped in any way; the same command then goes on where it stopped. A tile is done again when its inputs,
     an option or the model changed. A tile that fails does not stop the others: the exit code is then 10, and `batch
     retry` does it again.
+
+    Writes into the output folder: mask.vrt and probability.vrt over the tiles' COGs in tiles/, changes.gpkg,
+    failures.csv, run.json, overview.html, and collection.json with an item a tile where the dates are known.
 
     \b
     changedet batch run manifest.parquet -o out
@@ -145,7 +158,13 @@ def _print_result(ctx: Context, result: Any) -> None:
             if count:
                 OUT.print(f"{count} tiles were done again for a change of {why}")
         OUT.print(", ".join(f"{count} {state}" for state, count in counts.items()))
-        OUT.print(f"written to {escape(str(result.out))}")
+        areas = result.record["areas"]
+        changed, compared, unknown = (shown_area(areas[f"{kind}_m2"]) for kind in ("changed", "comparable", "unknown"))
+        OUT.print(f"{areas['polygons']} changes, {changed} of {compared} compared; {unknown} could not be compared")
+        names = [name for name in result.results if "/" not in name]
+        OUT.print(f"written to {escape(str(result.out))}: tiles/, {', '.join(names)}")
+    for warning in result.record["warnings"]:
+        ERR.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     if result.failed:
         _print_failures(result)
         ctx.exit(TILES_FAILED)

@@ -174,4 +174,11 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {**given, "halo": int(halo)} if isinstance(halo, str) and halo.isdigit() else given
 
 
+vector_option = click.option(
+    "--vector",
+    multiple=True,
+    metavar="FORMAT|PATH|URL",
+    help="Polygons there too: geoparquet, flatgeobuf, geojson, a path with their suffix, or postgresql://…",
+)
+
 set_option = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one entry of the file.")

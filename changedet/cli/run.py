@@ -19,6 +19,7 @@ from changedet.cli.options import (
     pairs,
     polygon_options,
     reading_options,
+    vector_option,
 )
 
 
@@ -34,12 +35,7 @@ from changedet.cli.options import (
 @click.option("--reuse", is_flag=True, help="Take probabilities over from the run in the output folder, if they agree.")
 @click.option("--reuse-from", metavar="FOLDER", help="Likewise, from the run in another folder.")
 @click.option("--co", multiple=True, callback=pairs, metavar="NAME=VALUE", help="Creation option of the COGs.")
-@click.option(
-    "--vector",
-    multiple=True,
-    metavar="FORMAT|PATH|URL",
-    help="Polygons there too: geoparquet, flatgeobuf, geojson, a path with their suffix, or postgresql://…",
-)
+@vector_option
 @click.option("--append", is_flag=True, help="Add to what is at the paths and URLs of --vector.")
 @reading_options
 @click.pass_context

@@ -11,7 +11,7 @@ from changedet.config.run import RunConfig
 
 # What a manifest says, or what goes with one pair alone.
 _OF_THE_PLAN: Final = ("bands", "dates", "bounds", "like", "res", "aoi")
-_OF_ONE_RUN: Final = ("reuse", "reuse_from", "append")
+_OF_ONE_RUN: Final = ("reuse", "reuse_from", "append", "stac", "report")
 
 
 class BatchConfig(RunConfig):

@@ -87,6 +87,16 @@ def fingerprints(scenes: tuple[Scene, Scene]) -> dict[str, dict[str, Any]]:
     return {role: fingerprint(scene.path, scene.files) for role, scene in roles}
 
 
+def warnings_of(first: list[str], preparation: Preparation, config: RunConfig) -> list[str]:
+    """Return what the user should know before trusting the map: `first`, and what was learned of the pair."""
+    notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
+    if config.coregister:
+        notes = [note for note in notes if "--coregister" not in note]
+        if preparation.correction.displacement.is_none:
+            notes.append("the residual shift could not be estimated, so none was removed")
+    return [*first, *notes]
+
+
 def _versions(method: Method) -> dict[str, str]:
     libraries = {name: version(name) for name in (*_LIBRARIES, method.backend)}
     return {**libraries, "python": platform.python_version()}

@@ -33,7 +33,7 @@ from changedet.detect.rasters import (
     write_cogs,
     write_plain_mask,
 )
-from changedet.detect.record import begin_record, make_record
+from changedet.detect.record import begin_record, make_record, warnings_of
 from changedet.detect.reuse import causes_of, earlier_run, restore
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
@@ -145,7 +145,7 @@ def targets_of(config: RunConfig) -> list[Target]:
     return targets
 
 
-def _extra_files(config: RunConfig) -> dict[str, str]:
+def extra_files(config: RunConfig) -> dict[str, str]:
     """Return name → format of the files of polygons that lie beside changes.gpkg."""
     return {file_name(kind): kind for kind in config.vector if kind in FORMATS and kind != "geopackage"}
 
@@ -200,7 +200,7 @@ def finish(
                 staging.path(CHANGED), staging.path(STORED), sink=spool, config=config, imagery=imagery
             )
         progress("write", 0, 2)
-        for name, kind in {"changes.gpkg": "geopackage", **_extra_files(config)}.items():
+        for name, kind in {"changes.gpkg": "geopackage", **extra_files(config)}.items():
             write_file(kind, staging.path(name), spool.layers())
         progress("write", 1, 2)
         pictures = drawn.result()
@@ -210,7 +210,7 @@ def finish(
         started=detection.started,
         findings=findings,
         threshold=detection.threshold,
-        warnings=_warnings(detection.notes, detection.preparation, config),
+        warnings=warnings_of(detection.notes, detection.preparation, config),
         reused=reused,
     )
     write_run_json(staging.path(RUN_JSON), record)
@@ -218,7 +218,7 @@ def finish(
         progress("report", 0, 1)
         write_report(staging.path("report.html"), staging.work, pictures)
         progress("report", 1, 1)
-    results = tuple(name for name in (*_RESULTS, *_extra_files(config)) if staging.path(name).exists())
+    results = tuple(name for name in (*_RESULTS, *extra_files(config)) if staging.path(name).exists())
     if config.stac:
         # Imported here, as pystac is not wanted by most runs and takes its time.
         from changedet.write.stac import write_item
@@ -237,13 +237,3 @@ def _draw(staging: Staging, detection: Detection) -> dict[str, Picture]:
     if not config.report:
         return {}
     return draw_pictures(staging.path(PROBABILITY), detection.begun, Inputs(*detection.scenes, detection.reading))
-
-
-def _warnings(first: list[str], preparation: Preparation, config: RunConfig) -> list[str]:
-    """Return what the user should know before trusting the map."""
-    notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
-    if config.coregister:
-        notes = [note for note in notes if "--coregister" not in note]
-        if preparation.correction.displacement.is_none:
-            notes.append("the residual shift could not be estimated, so none was removed")
-    return [*first, *notes]

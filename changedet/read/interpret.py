@@ -6,7 +6,8 @@ Every decision says why it was taken, so that `changedet inspect` can show it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -67,27 +68,44 @@ def _scaling_of_band(band: Band, *, lenient: bool) -> Scaling:
 
 def _largest(band: Band, *, lenient: bool) -> float:
     """Return the 99th percentile of a band, from windows spread over it, or of all of it where those hold nothing."""
-    try:
-        with settings_for(band.path), quietly_without_georeference(), rasterio.open(band.path) as dataset:
-            windows = sample_windows(*dataset.shape, size=_SAMPLE_PX, per_axis=_SAMPLES_PER_AXIS)
-            parts = [_values(dataset, band.index, lenient=lenient, window=rasterio_window(w)) for w in windows]
-            seen = np.concatenate(parts)
-            if not seen.size:
-                height, width = (min(_WHOLE_PX, size) for size in dataset.shape)
-                seen = _values(dataset, band.index, lenient=lenient, out_shape=(height, width))
-    except RasterioError as error:
-        raise SceneError(f"{band.path} is damaged or truncated ({error.__cause__ or error})") from error
+    with _readable(band, lenient=False) as dataset:
+        shape = dataset.shape
+    windows = sample_windows(*shape, size=_SAMPLE_PX, per_axis=_SAMPLES_PER_AXIS)
+    parts: list[dict[str, Any]] = [{"window": rasterio_window(window)} for window in windows]
+    seen = _seen(band, parts, lenient=lenient)
+    if not seen.size:
+        height, width = (min(_WHOLE_PX, size) for size in shape)
+        seen = _seen(band, [{"out_shape": (height, width)}], lenient=lenient)
     return float(np.percentile(seen, 99)) if seen.size else 0.0
 
 
-def _values(dataset: Any, index: int, *, lenient: bool, **part: Any) -> NDArray[Any]:
-    """Return the finite values of valid pixels in a part of a band, (N,); `lenient`, none where it cannot be read."""
+def _seen(band: Band, parts: list[dict[str, Any]], *, lenient: bool) -> NDArray[Any]:
+    """Return the finite values of valid pixels in parts of a band, (N,); `lenient`, of those that can be read."""
+    if not lenient:
+        with _readable(band, lenient=False) as dataset:
+            return np.concatenate([_values(dataset, band.index, **part) for part in parts])
+    found = [np.empty(0)]
+    for part in parts:
+        # Opened for each, as GDAL reports a part of a virtual raster that cannot be opened only once.
+        with _readable(band, lenient=True) as dataset:
+            found.append(_values(dataset, band.index, **part))
+    return np.concatenate(found)
+
+
+@contextmanager
+def _readable(band: Band, *, lenient: bool) -> Iterator[Any]:
+    """Open the file of a band; what goes wrong is a SceneError, or, `lenient`, nothing."""
     try:
-        sample = dataset.read(index, masked=True, **part)
-    except RasterioError:
+        with settings_for(band.path), quietly_without_georeference(), rasterio.open(band.path) as dataset:
+            yield dataset
+    except RasterioError as error:
         if not lenient:
-            raise
-        return np.empty(0)
+            raise SceneError(f"{band.path} is damaged or truncated ({error.__cause__ or error})") from error
+
+
+def _values(dataset: Any, index: int, **part: Any) -> NDArray[Any]:
+    """Return the finite values of valid pixels in a part of a band, (N,)."""
+    sample = dataset.read(index, masked=True, **part)
     for alpha in alpha_bands(dataset):
         sample = np.ma.masked_where(dataset.read(alpha, **part) == 0, sample)
     seen = sample.compressed()

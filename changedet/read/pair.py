@@ -139,7 +139,7 @@ class RasterPair:
             nodata_of(before, after, options.nodata[0]),
             nodata_of(after, before, options.nodata[1]),
         )
-        self.readers = (self._reader(0, NONE), self._reader(1, correction.displacement))
+        self.readers = self._opened()
         self._beside = ThreadPoolExecutor(1, "changedet-after")
 
     def _reader(self, which: int, displacement: Displacement) -> SceneReader:
@@ -225,6 +225,7 @@ class RasterPair:
         except SceneError:
             if not self.lenient:
                 raise
+            self._open_again()
             dates = self._nothing(window), self._nothing(window)
         return self.chip_of(window, *dates)
 
@@ -248,6 +249,19 @@ class RasterPair:
         finally:
             wait([later])  # a file serves one thread at a time
         return earlier, later.result()
+
+    def _open_again(self) -> None:
+        """Open the files anew after one failed.
+
+        A virtual raster reports a file of its own that cannot be opened once; read again, GDAL 3.10 gives what happened
+        to lie in memory, and no error.
+        """
+        for reader in self.readers:
+            reader.__exit__(None, None, None)
+        self.readers = self._opened()
+
+    def _opened(self) -> tuple[SceneReader, SceneReader]:
+        return self._reader(0, NONE), self._reader(1, self.correction.displacement)
 
     def _nothing(self, window: Window) -> tuple[Floats, Bools]:
         shape = window.height, window.width

@@ -63,7 +63,8 @@ class KernelMethod:
         return threshold_of_model(asked, THRESHOLD)
 
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "sha256": self.digest, "bands": list(self.bands), "classes": list(self.classes)}
+        own = {"name": self.name, "sha256": self.digest, "bands": list(self.bands), "classes": list(self.classes)}
+        return {**own, "architecture": None, "bands_missing": [], "licence": None, "commercial_use": True}
 
     def release(self) -> None:
         pass
