@@ -1,8 +1,9 @@
 """The table of ratios: what was measured beside the bars, on the machine at hand.
 
-    python -m benchmarks --folder FOLDER [--size 10000] [--loop-size 2000] [--polygons 1000000]
+    python -m benchmarks [--folder FOLDER] [--size 10000] [--large-times 2] [--torchgeo FOLDER]
 
-Makes its pairs in FOLDER, and writes benchmarks/results/performance.json. Ratios count only on a machine with nothing
+Makes its pairs in FOLDER, prints every part's figures as they come and the table in the end, and writes
+benchmarks/results/performance.json and the table in docs/performance.md. Ratios count only on a machine with nothing
 else to do; the load that was there when it began is written down with them.
 """
 
@@ -15,6 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,36 +26,47 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from benchmarks.large_pair import make_model
 from benchmarks.pairs import make_pair, make_specks, repeat_as_vrt
 from benchmarks.probe import measure
 
 RESULT = Path(__file__).parent / "results" / "performance.json"
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+_FOLDER = Path(tempfile.gettempdir()) / "changedet-benchmarks"
+MARKS = "<!-- figures: by python -m benchmarks -->\n", "<!-- end of figures -->\n"
 MAX_MEMORY = 2_000_000_000
+MODEL, MODEL_ALL = "s2-urban-rgb", "s2-urban"
 _LIBRARIES = ("changedet", "openvino", "torch", "numpy", "rasterio")
 
 
 def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="for pairs and results")
-    parser.add_argument("--size", type=int, default=10_000, help="side of the pairs, px; the VRT has four times that")
-    parser.add_argument("--loop-size", type=int, default=2_000, help="side of the part that the plain loop does, px")
+    parser.add_argument("--folder", type=Path, default=_FOLDER, help="for pairs and results")
+    parser.add_argument("--size", type=int, default=10_000, help="side of the pair of 3 x uint8, px")
+    parser.add_argument("--all-size", type=int, default=5_000, help="side of the pair of 13 x uint16, px")
+    parser.add_argument("--loop-size", type=int, default=5_000, help="side of what the plain loop does, px")
+    parser.add_argument("--large-times", type=int, default=2, help="side of the VRT, in sides of the pair")
     parser.add_argument("--polygons", type=int, default=1_000_000)
+    parser.add_argument(
+        "--torchgeo", type=Path, help="folder of pip install --target FOLDER torchgeo; not timed without"
+    )
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     conditions = _conditions(options)
-    model = make_model(options.folder)
     measured: dict[str, Any] = {}
-    for part in (_run, _bands, _vrt, _loop, _start, _specks):
-        print(f"{part.__name__.strip('_')} …", file=sys.stderr)
-        measured |= part(options, model)
+    for part in (_run, _start, _specks, _loop, _bands, _large):
+        begun = time.perf_counter()
+        found = part(options)
+        print(json.dumps(found), f"({time.perf_counter() - begun:.0f} s)", file=sys.stderr)
+        measured |= found
     rows = _rows(measured)
-    _print(rows)
     content = {"conditions": conditions, "measured": measured, "table": rows}
     options.output.parent.mkdir(exist_ok=True)
     options.output.write_text(json.dumps(content, indent=1) + "\n")
+    if options.output == RESULT:
+        _write_page(conditions, rows)
+    _print(rows)
 
 
 def _conditions(options: argparse.Namespace) -> dict[str, Any]:
@@ -68,9 +81,7 @@ def _conditions(options: argparse.Namespace) -> dict[str, Any]:
         "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _LIBRARIES},
-        "size_px": options.size,
-        "loop_size_px": options.loop_size,
-        "polygons": options.polygons,
+        **{name: value for name, value in vars(options).items() if isinstance(value, int)},
     }
 
 
@@ -87,49 +98,61 @@ def _job(folder: Path, pair: tuple[Path, Path], name: str, *more: object) -> dic
     }
 
 
-def _run(options: argparse.Namespace, model: Path) -> dict[str, Any]:
+def _run(options: argparse.Namespace) -> dict[str, Any]:
     pair = make_pair(options.folder, options.size, "rgb")
-    arguments = ("--model", model, "--any-resolution", "--overwrite")
-    _job(options.folder, pair, "warm", *arguments, "--bounds", *_corner(pair[0], 512))
+    arguments = ("--model", MODEL, "--any-resolution", "--overwrite")
+    # So that the model is converted.
+    _job(options.folder, make_pair(options.folder, 512, "rgb"), "warm", *arguments)
     first = _job(options.folder, pair, "rgb", *arguments)
     files = sum(path.stat().st_size for path in pair)
-    chip = first["chips"]
-    floor = _told("benchmarks.floor", model, chip["chip_height"], chip["chip_width"])
     again = _job(options.folder, pair, "rgb", *arguments[:3], "--reuse", "--threshold", "0.6", "--min-area", "5000")
     share = first["stages"]["bytes read"] / files
-    return {"rgb": first, "floor": floor, "reuse": again, "bytes_read_over_files": share}
+    return {"rgb": first, "floor": _floor(MODEL, first), "reuse": again, "bytes_read_over_files": share}
 
 
-def _bands(options: argparse.Namespace, _: Path) -> dict[str, Any]:
-    pair = make_pair(options.folder, options.size, "all")
-    found = _job(options.folder, pair, "all", "--model", "s2-urban", "--any-resolution", "--overwrite")
-    chip = found["chips"]
-    return {"all": found, "floor_all": _told("benchmarks.floor", "s2-urban", chip["chip_height"], chip["chip_width"])}
+def _floor(model: str, job: dict[str, Any]) -> dict[str, Any]:
+    chip = job["chips"]
+    return _told("benchmarks.floor", model, chip["chip_height"], chip["chip_width"])
 
 
-def _vrt(options: argparse.Namespace, model: Path) -> dict[str, Any]:
-    first, second = (repeat_as_vrt(path, 4) for path in make_pair(options.folder, options.size, "rgb"))
-    return {"vrt": _job(options.folder, (first, second), "vrt", "--model", model, "--any-resolution", "--overwrite")}
+def _bands(options: argparse.Namespace) -> dict[str, Any]:
+    pair = make_pair(options.folder, options.all_size, "all")
+    found = _job(options.folder, pair, "all", "--model", MODEL_ALL, "--any-resolution", "--overwrite")
+    return {"all": found, "floor_all": _floor(MODEL_ALL, found)}
 
 
-def _loop(options: argparse.Namespace, model: Path) -> dict[str, Any]:
-    """Compare with the plain loop and with plain float32, on a pair of its own that both do whole."""
+def _large(options: argparse.Namespace) -> dict[str, Any]:
+    pair = [repeat_as_vrt(path, options.large_times) for path in make_pair(options.folder, options.size, "rgb")]
+    found = _job(options.folder, (pair[0], pair[1]), "vrt", "--model", MODEL, "--any-resolution", "--overwrite")
+    return {"large": found}
+
+
+def _loop(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare with the plain loop and with plain float32, on a pair that all do whole."""
     pair = make_pair(options.folder, options.loop_size, "rgb")
-    arguments = ("--model", model, "--any-resolution", "--overwrite")
-    loop = _told("benchmarks.loop", *pair, model, options.folder)
+    arguments = ("--model", MODEL, "--any-resolution", "--overwrite")
     fast = _job(options.folder, pair, "fast", *arguments)
-    _job(
-        options.folder, pair, "plain", *arguments, "--backend", "torch", "--precision", "float32", "--max-memory", "4GB"
-    )
-    return {"loop": loop, "fast": fast, "agreement": _agreement(options.folder)}
+    loop = _told("benchmarks.loop", *pair, MODEL, options.folder)
+    found = {"loop": loop, "fast": fast}
+    if options.torchgeo:
+        small = make_pair(options.folder, min(options.loop_size, 2_000), "rgb")
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([os.fspath(PAGE.parent.parent), os.fspath(options.torchgeo)]),
+        }
+        found["torchgeo"] = _told("benchmarks.loop", *small, "torchgeo", options.folder, env=env)
+    plain = ("--backend", "torch", "--precision", "float32", "--max-memory", "4GB")
+    _job(options.folder, make_pair(options.folder, 2_000, "rgb"), "plain", *arguments, *plain)
+    _job(options.folder, make_pair(options.folder, 2_000, "rgb"), "compared", *arguments)
+    return {**found, "agreement": _agreement(options.folder / "compared", options.folder / "plain")}
 
 
-def _start(options: argparse.Namespace, model: Path) -> dict[str, Any]:
+def _start(options: argparse.Namespace) -> dict[str, Any]:
     """Time a small run with an empty cache of converted models, and again; and `--help`."""
     pair = make_pair(options.folder, 512, "rgb")
     cache = options.folder / f"cache-{time.time_ns()}"
     env = {**os.environ, "CHANGEDET_CACHE": str(cache)}
-    job = ("run", *pair, "-o", options.folder / "start", "--model", model, "--any-resolution", "--overwrite")
+    job = ("run", *pair, "-o", options.folder / "start", "--model", MODEL, "--any-resolution", "--overwrite")
     first, second = (measure(options.folder / "start.json", *job, env=env)["stages"] for _ in range(2))
     seconds = []
     for _ in range(5):
@@ -140,31 +163,22 @@ def _start(options: argparse.Namespace, model: Path) -> dict[str, Any]:
     return {"first_chip": {"first": first[chip], "second": second[chip]}, "help_seconds": statistics.median(seconds)}
 
 
-def _specks(options: argparse.Namespace, _: Path) -> dict[str, Any]:
+def _specks(options: argparse.Namespace) -> dict[str, Any]:
     mask = make_specks(options.folder, options.polygons)
     job = ("vectorize", mask, "-o", options.folder / "specks.gpkg", "--overwrite")
     return {"specks": measure(options.folder / "specks.json", *job)}
 
 
-def _told(module: str, *arguments: object) -> dict[str, Any]:
+def _told(module: str, *arguments: object, env: dict[str, str] | None = None) -> dict[str, Any]:
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
 
-def _corner(path: Path, side: int) -> tuple[float, ...]:
-    with rasterio.open(path) as scene:
-        left, top = scene.transform.c, scene.transform.f
-        return left, top + side * scene.transform.e, left + side * scene.transform.a, top
-
-
-def _agreement(folder: Path) -> dict[str, float]:
-    """Return how far the fast map lies from plain float32, in 8-bit steps."""
-    with (
-        rasterio.open(folder / "fast" / "probability.tif") as one,
-        rasterio.open(folder / "plain" / "probability.tif") as two,
-    ):
+def _agreement(one_run: Path, other_run: Path) -> dict[str, float]:
+    """Return how far the map of one run lies from that of the other, in 8-bit steps."""
+    with rasterio.open(one_run / "probability.tif") as one, rasterio.open(other_run / "probability.tif") as two:
         fast, plain = one.read(1), two.read(1)
     known = plain != 255
     distance = np.abs(fast[known].astype(np.int16) - plain[known])
@@ -173,21 +187,35 @@ def _agreement(folder: Path) -> dict[str, float]:
 
 def _rows(m: dict[str, Any]) -> list[list[str]]:
     """Return what, bar and measured figure."""
-    px, px_all = (m[name]["chips"]["height"] * m[name]["chips"]["width"] for name in ("rgb", "all"))
-    floor, floor_all = m["floor"]["seconds_per_px"] * px, m["floor_all"]["seconds_per_px"] * px_all
-    loop = m["loop"]["seconds"] / m["loop"]["px"]
-    quick = m["rgb"]["seconds"] / px
-    peaks = [m[name]["peak_bytes"] / 1e9 for name in ("rgb", "vrt")]
-    agreement = m["agreement"]
+    floor, floor_all = (
+        m[name]["seconds_per_px"] * _px(m[job]) for name, job in (("floor", "rgb"), ("floor_all", "all"))
+    )
+    loop, quick = (m["loop"]["seconds"] / m["loop"]["px"], m["fast"]["seconds"] / _px(m["fast"]))
+    peaks = [m[name]["peak_bytes"] / 1e9 for name in ("rgb", "large")]
+    agreement, large = m["agreement"], _size(m["large"])
+    torchgeo = m.get("torchgeo")
     return [
-        ["run, 3 x uint8, wall time over the floor", "<= 1.8", f"{m['rgb']['seconds'] / floor:.2f}"],
-        ["run, 13 x uint16, wall time over the floor", "", f"{m['all']['seconds'] / floor_all:.2f}"],
-        ["the plain loop over run, a pixel", ">= 12", f"{loop / quick:.1f}"],
+        [
+            f"run, {_size(m['rgb'])} x 3 x uint8, wall time over the floor",
+            "<= 1.8",
+            f"{m['rgb']['seconds'] / floor:.2f}",
+        ],
+        [
+            f"run, {_size(m['all'])} x 13 x uint16, wall time over the floor",
+            "",
+            f"{m['all']['seconds'] / floor_all:.2f}",
+        ],
+        [f"the plain loop over run, {_size(m['fast'])}", ">= 12", f"{loop / quick:.1f}"],
+        *(
+            [["torchgeo's FCSiamDiff in that loop, a pixel", "", f"{torchgeo['seconds'] / torchgeo['px'] / quick:.1f}"]]
+            if torchgeo
+            else []
+        ),
         ["8-bit pixels within 2 of float32", ">= 99.9 %", f"{agreement['share_within_2']:.3%}"],
         ["furthest 8-bit pixel from float32", "<= 8", f"{agreement['largest']}"],
-        ["halo over useful pixels", "<= 25 %", f"{m['rgb']['chips']['redundancy']:.1%}"],
-        ["peak memory", "<= 2 GB", f"{peaks[0]:.2f} GB"],
-        ["peak memory at 16 times the pixels over that", "<= 1.1", f"{peaks[1] / peaks[0]:.2f}"],
+        ["halo over useful pixels, --max-memory 2GB", "<= 25 %", f"{m['rgb']['chips']['redundancy']:.1%}"],
+        [f"peak memory, {_size(m['rgb'])}", "<= 2 GB", f"{peaks[0]:.2f} GB"],
+        [f"peak memory at {large} over that", "<= 1.1", f"{peaks[1] / peaks[0]:.2f}"],
         ["peak memory, 13 x uint16", "<= 2 GB", f"{m['all']['peak_bytes'] / 1e9:.2f} GB"],
         ["--reuse over the first run", "< 25 %", f"{m['reuse']['seconds'] / m['rgb']['seconds']:.0%}"],
         ["until the first chip, from the second run on", "<= 3 s", f"{m['first_chip']['second']:.1f} s"],
@@ -196,12 +224,35 @@ def _rows(m: dict[str, Any]) -> list[list[str]]:
         ["many polygons: vectorize", "<= 300 s a million", f"{m['specks']['seconds']:.0f} s"],
         ["many polygons: peak memory", "<= 1.5 GB", f"{m['specks']['peak_bytes'] / 1e9:.2f} GB"],
         ["bytes read over bytes in the files", "", f"{m['bytes_read_over_files']:.2f}"],
+        ["the floor", "", f"{floor:.1f} s"],
+        ["run", "", f"{m['rgb']['seconds']:.1f} s, {m['rgb']['processor_seconds']:.1f} s of the processor"],
         *[
             [f"stage: {name}", "", f"{value:.1f} s"]
             for name, value in m["rgb"]["stages"].items()
             if name != "bytes read"
         ],
     ]
+
+
+def _px(job: dict[str, Any]) -> int:
+    return int(job["chips"]["height"] * job["chips"]["width"])
+
+
+def _size(job: dict[str, Any]) -> str:
+    return f"{job['chips']['height']:,}²"
+
+
+def _write_page(conditions: dict[str, Any], rows: list[list[str]]) -> None:
+    """Put the table between the marks in docs/performance.md."""
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+    tail = rest.partition(MARKS[1])[2]
+    told = (
+        f"{conditions['date']}, {conditions['processor']}, {conditions['cores']} cores, load before"
+        f" {conditions['load_before']:.2f}, OpenVINO {conditions['versions']['openvino']}:"
+    )
+    lines = [f"| {' | '.join(row)} |" for row in [["what", "bar", "measured"], ["---"] * 3, *rows]]
+    text = "\n".join([told, "", *lines, ""])
+    PAGE.write_text(f"{head}{MARKS[0]}{text}{MARKS[1]}{tail}", encoding="utf-8")
 
 
 def _print(rows: list[list[str]]) -> None:

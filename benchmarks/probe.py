@@ -8,6 +8,7 @@ STARTED is the parent's clock as it started this process. The job is a command l
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -35,7 +36,13 @@ def main() -> None:
 
     with _watched(float(started)) if job[0] == "run" else nullcontext():
         cli(["-q", *job], standalone_mode=False)
-    found = {"seconds": time.time() - float(started), "peak_bytes": _peak_bytes(), "stages": dict(_CLOCKS)}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    found = {
+        "seconds": time.time() - float(started),
+        "processor_seconds": used.ru_utime + used.ru_stime,
+        "peak_bytes": _peak_bytes(),
+        "stages": dict(_CLOCKS),
+    }
     Path(figures).write_text(json.dumps(found, indent=1))
 
 
@@ -60,14 +67,17 @@ def _watched(started: float) -> Iterator[None]:
 
 
 # Functions of `changedet.detect.run` and what the table calls them. `stitch` holds read, network and store, which go on
-# beside each other.
+# beside each other; COGs and pictures are made beside the polygons.
 STAGES = {
     "prepare": "prepare",
     "stitch": "stitch",
-    "write_mask": "mask",
+    "restore": "restore",
+    "write_plain_mask": "mask",
     "vectorize": "polygons and statistics",
-    "_write": "COGs, overviews and vectors",
-    "_report": "report",
+    "write_cogs": "COGs and overviews",
+    "draw_pictures": "pictures of the report",
+    "write_file": "vector files",
+    "write_report": "report",
 }
 
 

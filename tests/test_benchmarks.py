@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from scipy.ndimage import label
 
+import benchmarks.__main__ as command
 from benchmarks.finetuning import CHOSEN_ON, summary
 from benchmarks.pairs import make_pair, make_specks, repeat_as_vrt
 from benchmarks.probe import STAGES
@@ -14,6 +16,26 @@ from changedet.detect import run
 
 def test_the_stages_that_are_timed_are_those_of_a_run() -> None:
     assert [name for name in STAGES if not callable(getattr(run, name, None))] == []
+
+
+def test_the_table_goes_between_the_marks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(command.PAGE.read_text())
+    head, tail = page.read_text().split(command.MARKS[0])[0], page.read_text().split(command.MARKS[1])[1]
+    monkeypatch.setattr(command, "PAGE", page)
+    conditions = {
+        "date": "2026-01-02",
+        "processor": "P",
+        "cores": 2,
+        "load_before": 0.0,
+        "versions": {"openvino": "2026.4"},
+    }
+    for figure in ("1.70", "1.60"):
+        command._write_page(conditions, [["run", "<= 1.8", figure]])
+    assert page.read_text().startswith(head)
+    assert page.read_text().endswith(tail)
+    assert page.read_text().count("| run | <= 1.8 |") == 1
+    assert "| run | <= 1.8 | 1.60 |" in page.read_text()
 
 
 def test_cities_on_which_settings_were_chosen_are_told_apart_from_the_others() -> None:

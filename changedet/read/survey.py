@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from changedet.grid.window import Window, sample_windows
 from changedet.read.coregister import WINDOW_PX, WINDOWS_PER_AXIS, ShiftEstimate, WindowShifts, agree, shifts_of
 from changedet.read.pair import Chip, RasterPair
 
 _PIXELS_PER_WINDOW = 1024
+_THREADS = 2
+_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +52,18 @@ def survey(pair: RasterPair) -> Survey:
         SceneError: a file is damaged or truncated in one of the windows.
     """
     places = _places(pair)
-    valid, windows, pixels, zeros = 0, [], [], np.zeros(2, np.int64)
-    for number, place in enumerate(places):
-        chip = pair.read(place)
-        valid += int(chip.valid.sum())
-        zeros += [_zeros(pair, which, image, chip.valid) for which, image in enumerate((chip.before, chip.after))]
-        windows.append(shifts_of(chip, pair.bands))
-        pixels.append(_sample(chip, number))
+    valid, found, pixels, zeros = 0, [], [], np.zeros(2, np.int64)
+    # Products this small are not worth BLAS's threads, whose waiting takes longer than all else; windows are.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_THREADS, "changedet-shift") as threads:
+        for number, place in enumerate(places):
+            chip = pair.read(place)
+            valid += int(chip.valid.sum())
+            zeros += [_zeros(pair, which, image, chip.valid) for which, image in enumerate((chip.before, chip.after))]
+            found.append(threads.submit(shifts_of, chip, pair.bands))
+            pixels.append(_sample(chip, number))
+            if number >= _AHEAD:
+                found[number - _AHEAD].result()  # or chips would pile up in memory
+        windows = [window.result() for window in found]
     sampled = sum(place.height * place.width for place in places)
     before_zero, after_zero = (zeros / max(valid, 1)).tolist()
     return Survey(valid / sampled, sampled, (before_zero, after_zero), windows, *_joined(pixels))
