@@ -288,8 +288,10 @@ def first_change(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint16]:
 
 def _first_layout(geobox: GeoBox, scenes: Sequence[Scene]) -> RasterLayout:
     dates = {f"DATE_{number}": scene.date for number, scene in enumerate(scenes) if scene.date}
-    told = ("index of the date that shows change first",)
-    return RasterLayout(geobox, dtype="uint16", nodata=_UNKNOWN, descriptions=told, tags=dates)
+    told = "index of the date that shows change first"
+    meaning = f"Which date shows change first: 1 is DATE_1, the second, {_NEVER} is never. {_UNKNOWN}: not comparable"
+    tags = {"TIFFTAG_IMAGEDESCRIPTION": meaning, **dates}
+    return RasterLayout(geobox, dtype="uint16", nodata=_UNKNOWN, descriptions=(told,), tags=tags)
 
 
 def _record(scenes: Sequence[Scene], records: Sequence[dict[str, Any]], started: datetime) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
 import pyogrio
 
 from changedet.errors import OutputError
+from changedet.write.columns import COLUMNS, LAYERS
 from changedet.write.layers import Layer
 from changedet.write.ogr import told_as_output_error, write_ogr
 from changedet.write.style import changes_style, footprint_style, unknown_style
@@ -37,6 +38,25 @@ INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geome
     styleSLD, useAsDefault, description, owner, update_time)
 VALUES ('', '', ?, ?, ?, ?, '', 1, '', '', ?)
 """
+# The extension Schema of the standard (annex F.9), which says what columns mean.
+_COLUMNS_TABLE = """
+CREATE TABLE gpkg_data_columns (
+    table_name TEXT NOT NULL, column_name TEXT NOT NULL, name TEXT, title TEXT, description TEXT, mime_type TEXT,
+    constraint_name TEXT, CONSTRAINT pk_gdc PRIMARY KEY (table_name, column_name),
+    CONSTRAINT gdc_tn UNIQUE (table_name, name)
+)
+"""
+_CONSTRAINTS_TABLE = """
+CREATE TABLE gpkg_data_column_constraints (
+    constraint_name TEXT NOT NULL, constraint_type TEXT NOT NULL, value TEXT, min NUMERIC, min_is_inclusive BOOLEAN,
+    max NUMERIC, max_is_inclusive BOOLEAN, description TEXT,
+    CONSTRAINT gdcc_ntv UNIQUE (constraint_name, constraint_type, value)
+)
+"""
+_REGISTER_COLUMNS = """
+INSERT INTO gpkg_extensions (table_name, column_name, extension_name, definition, scope)
+VALUES (?, NULL, 'gpkg_schema', 'http://www.geopackage.org/spec121/#extension_schema', 'read-write')
+"""
 
 
 def write_geopackage(path: str | os.PathLike[str], layers: Mapping[str, Layer]) -> None:
@@ -53,7 +73,9 @@ def write_geopackage(path: str | os.PathLike[str], layers: Mapping[str, Layer]) 
     """
     with told_as_output_error(path), _fixed_time():
         for layer in layers.values():
-            write_ogr(path, layer, driver="GPKG", options={"GEOMETRY_NAME": _GEOMETRY}, dataset_options=_VERSION)
+            options = {"GEOMETRY_NAME": _GEOMETRY, "DESCRIPTION": LAYERS[layer.name]}
+            write_ogr(path, layer, driver="GPKG", options=options, dataset_options=_VERSION)
+        _describe_columns(path, layers.values())
         _add_styles(path, {name: _style(layer) for name, layer in layers.items()})
         _check_rows(path, {name: layer.rows for name, layer in layers.items()})
 
@@ -83,6 +105,15 @@ def _add_styles(path: str | os.PathLike[str], styles: Mapping[str, str]) -> None
         connection.execute(_REGISTER, (_CHANGED,))
         rows = [(layer, _GEOMETRY, f"changedet {layer}", qml, _CHANGED) for layer, qml in styles.items()]
         connection.executemany(_STYLE, rows)
+
+
+def _describe_columns(path: str | os.PathLike[str], layers: Iterable[Layer]) -> None:
+    rows = [(layer.name, name, COLUMNS[name]) for layer in layers for name in layer.schema.names if name in COLUMNS]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(_COLUMNS_TABLE)
+        connection.executemany(_REGISTER_COLUMNS, [("gpkg_data_columns",), ("gpkg_data_column_constraints",)])
+        connection.execute(_CONSTRAINTS_TABLE)
+        connection.executemany("INSERT INTO gpkg_data_columns VALUES (?, ?, NULL, NULL, ?, NULL, NULL)", rows)
 
 
 def _check_rows(path: str | os.PathLike[str], expected: Mapping[str, int]) -> None:

@@ -33,6 +33,7 @@ from changedet.write.palette import UNCHANGED, class_colours
 
 BLOCK = 512
 
+_MEANING = "TIFFTAG_IMAGEDESCRIPTION"
 # TIFF palettes have no transparency of their own; GDAL makes the nodata entry transparent on reading.
 _TRANSPARENT = (0, 0, 0, 0)
 
@@ -75,8 +76,15 @@ def probability_layout(
     """
     names = ("probability",) if len(classes) == 1 else tuple(f"probability of {name}" for name in classes)
     if dtype == "float32":
-        return RasterLayout(geobox, len(classes), dtype, float("nan"), descriptions=names, tags=tags or {})
-    return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=tags or {})
+        told = _told("Probability of change, 0 to 1. NaN: could not be compared", tags)
+        return RasterLayout(geobox, len(classes), dtype, float("nan"), descriptions=names, tags=told)
+    told = _told(f"Probability of change, 0 to 1, times {STEPS}. {NODATA}: could not be compared", tags)
+    return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=told)
+
+
+def _told(meaning: str, tags: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the tags of a raster with what its values mean, as TIFF has a field for it and gdalinfo prints it."""
+    return {_MEANING: meaning, **(tags or {})}
 
 
 def uncertainty_layout(
@@ -84,18 +92,22 @@ def uncertainty_layout(
 ) -> RasterLayout:
     """Return the layout of uncertainty.tif: standard deviation of the probability, stored as the probability is."""
     names = ("uncertainty",) if len(classes) == 1 else tuple(f"uncertainty of {name}" for name in classes)
-    return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=tags or {})
+    meaning = f"Standard deviation of the probability of change, times {STEPS}. {NODATA}: could not be compared"
+    return RasterLayout(geobox, len(classes), scale=1 / STEPS, descriptions=names, tags=_told(meaning, tags))
 
 
 def mask_layout(geobox: GeoBox, *, classes: int = 1, tags: Mapping[str, str] | None = None) -> RasterLayout:
     """Return the layout of mask.tif: 0 unchanged, 1..K the class of change, with a palette."""
     colours = {0: UNCHANGED, **dict(enumerate(class_colours(classes), start=1)), NODATA: _TRANSPARENT}
-    return RasterLayout(geobox, descriptions=("change",), colours=colours, tags=tags or {})
+    changed = "1: changed" if classes == 1 else f"1 to {classes}: kind of change, see CLASS_1 and so on"
+    meaning = f"0: unchanged. {changed}. {NODATA}: could not be compared"
+    return RasterLayout(geobox, descriptions=("change",), colours=colours, tags=_told(meaning, tags))
 
 
 def statistic_layout(geobox: GeoBox, names: tuple[str, ...], *, tags: Mapping[str, str] | None = None) -> RasterLayout:
     """Return the layout of statistic.tif: float32, NaN for nodata, one band for each of `names`."""
-    return RasterLayout(geobox, len(names), "float32", float("nan"), descriptions=names, tags=tags or {})
+    told = _told("Statistic of change: larger is more. NaN: could not be compared", tags)
+    return RasterLayout(geobox, len(names), "float32", float("nan"), descriptions=names, tags=told)
 
 
 class RasterSink:

@@ -76,6 +76,7 @@ def test_rasters_say_what_they_are(sample: RunResult) -> None:
         with rasterio.open(sample.path(name)) as result:
             assert result.tags().items() >= expected.items()
             assert result.descriptions == (description,)
+            assert "255: could not be compared" in result.tags()["TIFFTAG_IMAGEDESCRIPTION"]
     with rasterio.open(sample.path("probability.tif")) as result:
         assert result.scales == pytest.approx((1 / 254,), rel=1e-12)
 

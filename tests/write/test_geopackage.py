@@ -10,7 +10,10 @@ import shapely
 from geopandas.testing import assert_geodataframe_equal
 
 from changedet.errors import OutputError
+from changedet.write import columns as told_columns
 from changedet.write.geopackage import write_geopackage
+from tests.data import write_raster
+from tests.vectorize.tables import tables as tables_of
 
 LAYERS = ("changes", "footprint", "unknown")
 
@@ -91,6 +94,27 @@ def test_qgis_finds_a_default_style_for_each_layer(spooled, tmp_path):
     assert [style[:2] for style in styles] == columns
     assert {style[2] for style in styles} == {1}
     assert "graduatedSymbol" in styles[0][3]
+
+
+def test_layers_and_columns_say_what_they_mean(spooled, tmp_path):
+    path = tmp_path / "changes.gpkg"
+    write_geopackage(path, spooled(layers()))
+
+    for layer in LAYERS:
+        assert pyogrio.read_info(path, layer=layer)["layer_metadata"]["DESCRIPTION"] == told_columns.LAYERS[layer]
+    told = dict(rows(path, "SELECT column_name, description FROM gpkg_data_columns WHERE table_name = 'changes'"))
+    named = {name for _, name, *_ in rows(path, "PRAGMA table_info(changes)")} - {"fid", "geom"}
+    assert told == {name: told_columns.COLUMNS[name] for name in named if name in told_columns.COLUMNS}
+    assert {"id", "area_m2", "probability_mean"} <= told.keys()
+    registered = rows(path, "SELECT table_name FROM gpkg_extensions WHERE extension_name = 'gpkg_schema'")
+    assert sorted(registered) == [("gpkg_data_column_constraints",), ("gpkg_data_columns",)]
+
+
+def test_every_column_of_a_run_is_described(tmp_path):
+    mask = write_raster(tmp_path / "mask.tif", np.array([[0, 1], [2, 0]], np.uint8))
+    found = tables_of(mask)
+    names = {name for layer in LAYERS for name in getattr(found, layer).columns} - {"geometry"}
+    assert names == told_columns.COLUMNS.keys()
 
 
 def test_without_probabilities_polygons_are_not_coloured_by_them(spooled, tmp_path):
