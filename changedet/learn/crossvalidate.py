@@ -221,7 +221,7 @@ def held_out_classes(model: str, candidate: str, config: TrainConfig) -> ClassHi
 
 
 def cross_validation(model: str, candidate: str, config: TrainConfig) -> dict[str, Any]:
-    """Return the figures for the card, all of them of calibrated probabilities."""
+    """Return the figures for the card: of calibrated probabilities; at 0.5 of the networks' own, as is published."""
     scores = held_out(model, candidate, config)
     calibrated = scores.calibrated(config.calibration)
     apart = scores.fit_apart(config.calibration)
@@ -233,7 +233,8 @@ def cross_validation(model: str, candidate: str, config: TrainConfig) -> dict[st
         pixels = held_out_classes(model, candidate, config)
         pixels = pixels if calibrated.calibration is None else pixels.moved(recalibrated(calibrated.calibration))
         by_class = {"by_class": pixels.counts(calibrated.pooled.best_threshold()).figures(kinds.names)}
-    return {"protocol": _PROTOCOL, **figures, **by_class, "calibration": {**method, **apart}}
+    at_half = {"pooled_at_0.5": scores.pooled.counts(0.5).figures()}
+    return {"protocol": _PROTOCOL, **figures, **at_half, **by_class, "calibration": {**method, **apart}}
 
 
 def _package(task: Task, command: str, report: Report) -> Path:

@@ -41,12 +41,11 @@ class HeldOut:
         return replace(self, folds=folds, calibration=calibration)
 
     def figures(self) -> dict[str, Any]:
-        """Return the figures at the threshold of highest pooled F1 and at 0.5, pooled, by fold and by scene."""
+        """Return the figures at the threshold of highest pooled F1: pooled, by fold and by scene."""
         pooled, threshold = self.pooled, self.pooled.best_threshold()
         return {
             "threshold": round(threshold, 4),
             "pooled": pooled.counts(threshold).figures(),
-            "pooled_at_0.5": pooled.counts(0.5).figures(),
             "folds": [{"cities": list(fold), **_pool([fold]).counts(threshold).figures()} for fold in self.folds],
             "cities": {name: h.counts(threshold).figures() for fold in self.folds for name, h in fold.items()},
         }
