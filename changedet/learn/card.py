@@ -35,10 +35,10 @@ def make_card(
     config: TrainConfig,
     figures: dict[str, Any],
     calibration: Calibration | None,
-    example: LabelledScene,
+    measured: dict[str, Any],
     command: str,
 ) -> Card:
-    """Measure a trained network and describe it.
+    """Describe a trained network.
 
     Args:
         name: of the model.
@@ -47,29 +47,24 @@ def make_card(
         config: how it was trained.
         figures: of its cross-validation; its threshold becomes the card's.
         calibration: of its probabilities, after which that threshold counts.
-        example: the scene on which the halo is measured; the larger the better.
+        measured: see `measure`.
         command: that reproduces the training.
     """
     plan = config.models[name]
-    before, after = _tensor(example.before), _tensor(example.after)
     kinds = Kinds.of(config.data)
-    arguments = built_with(config.candidates[candidate], plan.bands, kinds)
-    tiling = _tiling(network, before, after, config.augment.crop_px)
-    chip = tiling.get("chip_px")
-    # Attention takes more memory a pixel the larger the image, so it is measured near the size that will be used.
-    memory_at = {} if chip is None else {"size": max(chip, _SMALLEST_MEASURED)}
+    seam = {name: measured[name] for name in ("seam",) if name in measured}
     return Card(
         name=name,
         summary=plan.summary,
         architecture=architecture_of(network),
-        arguments=arguments,
+        arguments=built_with(config.candidates[candidate], plan.bands, kinds),
         bands=plan.bands,
         optional_bands=tuple(band for band in plan.bands if band in config.augment.optional_bands),
         classes=kinds.names,
         resolution_m=config.resolution_m,
         threshold=figures["threshold"],
         stride=network.stride,
-        **tiling,
+        **{name: value for name, value in measured.items() if name not in seam},
         directional=network.directional,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         licence=config.licence,
@@ -82,10 +77,30 @@ def make_card(
         trained=datetime.now(UTC).date().isoformat(),
         seed=config.seed,
         command=command,
-        figures={**figures, **_seam(network, before, after, chip)},
-        memory_bytes_per_px=measure_memory(architecture_of(network), arguments, **memory_at),
+        figures={**figures, **seam},
         versions={library: version(library) for library in _LIBRARIES},
     )
+
+
+def measure(network: ChangeNetwork, arguments: dict[str, Any], example: LabelledScene, crop_px: int) -> dict[str, Any]:
+    """Measure what the card says of how a network is used: tiling, halo, field, chip, memory, and what seams are left.
+
+    Args:
+        network: trained, in eval mode.
+        arguments: that it was built with.
+        example: the scene on which the halo is measured; the larger the better.
+        crop_px: side of the chips it learned from.
+
+    Returns:
+        Fields of the card as JSON holds them, and under `seam` a figure, where there are seams.
+    """
+    before, after = _tensor(example.before), _tensor(example.after)
+    tiling = _tiling(network, before, after, crop_px)
+    chip = tiling.get("chip_px")
+    # Attention takes more memory a pixel the larger the image, so it is measured near the size that will be used.
+    memory_at = {} if chip is None else {"size": max(chip, _SMALLEST_MEASURED)}
+    memory = measure_memory(architecture_of(network), arguments, **memory_at)
+    return {**tiling, "memory_bytes_per_px": memory, **_seam(network, before, after, chip)}
 
 
 def _tiling(network: ChangeNetwork, before: Tensor, after: Tensor, crop_px: int) -> dict[str, Any]:

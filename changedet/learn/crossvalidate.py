@@ -27,7 +27,8 @@ from changedet.errors import ConfigError
 from changedet.grid import Window
 from changedet.learn import parallel
 from changedet.learn.calibrate import recalibrated
-from changedet.learn.card import make_card
+from changedet.learn.card import make_card, measure
+from changedet.learn.checkpoint import CHECKPOINT
 from changedet.learn.class_counts import ClassHistogram
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.datasets import LabelledScene, TrainingScene, open_dataset, refuse_overlap, training_scenes
@@ -38,10 +39,11 @@ from changedet.learn.held_out import HeldOut
 from changedet.learn.kinds import Kinds
 from changedet.learn.log import read_log
 from changedet.learn.predict import chip_of
-from changedet.learn.train import train
+from changedet.learn.train import built_with, train
 from changedet.network.base import ChangeNetwork
 from changedet.network.metric import MetricNetwork
 from changedet.network.package import save_model
+from changedet.network.shipped import file_digest
 
 _PROTOCOL = "cross-validated over folds of OSCD's training cities, all valid pixels, counts pooled, change class"
 # Side (px) of the largest image on which a network is measured for its card.
@@ -247,13 +249,27 @@ def _package(task: Task, command: str, report: Report) -> Path:
     stated = figures[task.candidate]
     if isinstance(network, MetricNetwork):
         stated = {**stated, "distance": distance_figures(network, scores.calibration, stated["threshold"])}
-    example = _example(max(cities.values(), key=lambda scene: math.prod(scene.shape)))
-    card = make_card(task.model, task.candidate, network, task.config, stated, scores.calibration, example, command)
+    measured = _measured(task, network, cities)
+    card = make_card(task.model, task.candidate, network, task.config, stated, scores.calibration, measured, command)
     path = task.config.out / f"{task.model}.safetensors"
     draw_training(path.with_suffix(".png"), read_log(task.folder), scores.pooled, card.threshold)
     save_model(path, network, card)
     report(f"{path}: {task.candidate}, cross-validated F1 {figures[task.candidate]['pooled']['f1']:.3f}")
     return path
+
+
+def _measured(task: Task, network: ChangeNetwork, cities: Mapping[str, TrainingScene]) -> dict[str, Any]:
+    """Return what is measured of a task's network for its card; once for a checkpoint, as it takes minutes."""
+    path, trained = task.folder / "measured.json", file_digest(task.folder / CHECKPOINT)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if known.get("checkpoint") != trained:
+        plan, kinds = task.config.models[task.model], Kinds.of(task.config.data)
+        arguments = built_with(task.config.candidates[task.candidate], plan.bands, kinds)
+        example = _example(max(cities.values(), key=lambda scene: math.prod(scene.shape)))
+        measured = measure(network, arguments, example, task.config.augment.crop_px)
+        known = {"checkpoint": trained, "measured": measured}
+        _write_json(path, known)
+    return dict(known["measured"])
 
 
 def _scenes(config: TrainConfig, bands: tuple[str, ...]) -> dict[str, TrainingScene]:

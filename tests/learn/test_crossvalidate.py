@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from changedet.config import Candidate, LossConfig, ModelPlan, TrainConfig
 from changedet.errors import ConfigError
-from changedet.learn import card
+from changedet.learn import card, crossvalidate
 from changedet.learn.crossvalidate import Task, best_candidate, run_task, train_models
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset
 from changedet.learn.evaluate import evaluate_scene
@@ -109,11 +109,15 @@ def test_the_model_file_holds_the_network_trained_on_all_cities(trained: _Traine
     assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
 
 
-def test_a_second_call_trains_nothing(trained: _Trained) -> None:
+def test_a_second_call_trains_and_measures_nothing(trained: _Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     def stamps() -> dict[Path, int]:
         kept = ("checkpoint.safetensors", "log.csv", "result.json")
         return {path: path.stat().st_mtime_ns for path in trained.config.out.rglob("*") if path.name in kept}
 
+    def measured(*arguments: object) -> None:
+        pytest.fail("what was measured of the same checkpoint is measured again")
+
+    monkeypatch.setattr(crossvalidate, "measure", measured)
     before, weights, lines = stamps(), load_model(trained.model).network.state_dict(), []
     (model,) = train_models(trained.config, jobs=1, command="changedet train it", report=lines.append)
     assert len(before) == 3 * (2 * 2 + 1)
