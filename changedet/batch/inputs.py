@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,9 +16,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from changedet.batch.pieces import Rectangle, pieces_of
 from changedet.config import RunConfig
 from changedet.detect.scenes import open_scenes, reading_options
-from changedet.errors import SceneError
 from changedet.grid import ChipPlan
 from changedet.grid.lattice import pixel_offset, transformed
 from changedet.read.quality import quality_of
@@ -30,8 +28,6 @@ from changedet.write.provenance import fingerprint
 
 # Size, time of change (ns) and digest of a file.
 Known = tuple[int, int, str]
-# Row, column, height and width (px).
-Rectangle = tuple[float, float, float, float]
 # First row, first column, last row, last column (px).
 Bounds = tuple[float, float, float, float]
 # A kernel, a rounded edge and a displacement reach a little further than the pixels asked for (px).
@@ -57,6 +53,8 @@ class Source:
     bounds: Bounds
 
 
+# Begins what is no digest of what a file holds.
+_BY_NAME: Final = "name:"
 _EVERYWHERE: Final[Bounds] = (-np.inf, -np.inf, np.inf, np.inf)
 
 
@@ -72,22 +70,19 @@ class Files:
         self.seen: dict[str, Known] = {}
 
     def digest(self, path: str) -> str:
-        """Return the digest of a file's size and ends; of one that is not on a local disk its name.
-
-        Raises:
-            SceneError: it is not there.
-        """
+        """Return the digest of a file's size and ends; of one that is not on a local disk, or not there, its name."""
         if is_named_to_gdal(path):
-            return f"name:{path}"
+            return f"{_BY_NAME}{path}"
         if path not in self.seen:
-            self.seen[path] = self._look(path)
+            try:
+                self.seen[path] = self._look(path)
+            except OSError:
+                # The tiles that read it will tell.
+                return f"{_BY_NAME}{path} is missing"
         return self.seen[path][2]
 
     def _look(self, path: str) -> Known:
-        try:
-            status = os.stat(path)  # noqa: PTH116  # a million of them
-        except OSError as error:
-            raise SceneError(f"{path} cannot be read ({error.strerror})") from error
+        status = os.stat(path)  # noqa: PTH116  # of as many files as there are tiles
         then = self._known.get(path)
         if then is not None and then[:2] == (status.st_size, status.st_mtime_ns):
             return then
@@ -131,7 +126,7 @@ class MosaicInputs:
         before, after = (_digests(date, boxes) for date in self.dates)
         return TileInputs(
             [_joined(pair) for pair in zip(before, after, strict=True)],
-            np.array([first == second and "name:" not in first for first, second in zip(before, after, strict=True)]),
+            np.array([first == second and _BY_NAME not in first for first, second in zip(before, after, strict=True)]),
             np.array([bool(first) and bool(second) for first, second in zip(before, after, strict=True)]),
         )
 
@@ -168,39 +163,8 @@ def _sources(scene: Scene, mask: str, geobox: GeoBox, *, moved: bool) -> Iterato
 
 
 def _of_file(path: str, grid: GeoBox, geobox: GeoBox, margin: float) -> Iterator[Source]:
-    if not path.lower().endswith(".vrt") or is_named_to_gdal(path):
-        height, width = grid.shape
-        yield Source(path, "whole", _bounds(grid, (0.0, 0.0, float(height), float(width)), geobox, margin))
-        return
-    header, parts = _of_vrt(path)
-    for inner, rectangle in parts:
-        yield Source(inner, f"{header} {rectangle}", _bounds(grid, rectangle, geobox, margin))
-
-
-def _of_vrt(path: str) -> tuple[str, list[tuple[str, Rectangle]]]:
-    """Return a digest of what a virtual raster says beside its files, and these, each with its place in it (px)."""
-    try:
-        root = ET.parse(path).getroot()  # noqa: S314  # expat bounds the expansion of entities since 2.4.1
-        found: dict[tuple[str, Rectangle], None] = {}
-        for parent in list(root.iter()):
-            for node in list(parent):
-                name = node.find("SourceFilename")
-                if name is not None:
-                    found[_one_of_vrt(name, node.find("DstRect"), Path(path).parent)] = None
-                    parent.remove(node)
-    except (ET.ParseError, OSError, ValueError) as error:
-        raise SceneError(f"{path} cannot be read ({error})", expected="a virtual raster") from error
-    return hashlib.sha256(ET.tostring(root)).hexdigest(), list(found)
-
-
-def _one_of_vrt(name: ET.Element, place: ET.Element | None, folder: Path) -> tuple[str, Rectangle]:
-    path = name.text or ""
-    if name.get("relativeToVRT") == "1":
-        path = os.path.normpath(folder / path)
-    if place is None:
-        return path, (0.0, 0.0, np.inf, np.inf)
-    row, col, height, width = (float(place.get(key, "nan")) for key in ("yOff", "xOff", "ySize", "xSize"))
-    return path, (row, col, height, width)
+    for piece in pieces_of(path, grid):
+        yield Source(piece.path, piece.place, _bounds(grid, piece.rectangle, geobox, margin))
 
 
 def _bounds(grid: GeoBox, rectangle: Rectangle, geobox: GeoBox, margin: float) -> Bounds:

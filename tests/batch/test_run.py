@@ -294,3 +294,21 @@ def test_options_of_the_plan_and_of_one_run_are_refused(scenes: tuple[Path, Path
         _run(manifest, tmp_path, reuse=True)
     with pytest.raises(ConfigError, match="workers are those of the scheduler"):
         _run(manifest, tmp_path, workers=2, scheduler="tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("ballast_bytes", [1_400_000, 1_700_000, 1_980_000])
+def test_a_full_disk_ends_the_batch_and_with_room_it_goes_on(
+    ballast_bytes: int, scenes: tuple[Path, Path], small_disk: Path, tiles: list[str], tmp_path: Path
+) -> None:
+    manifest = manifest_over(*scenes, 60)
+    write_manifest(tmp_path / "m.parquet", manifest)
+    ballast = small_disk / "ballast"
+    out = small_disk / "out"
+    ballast.write_bytes(bytes(ballast_bytes))
+    with pytest.raises(OutputError, match=r"room|full"):
+        run_batch(tmp_path / "m.parquet", out, method_of=kernel_method, max_memory=MEMORY)
+    assert not list(out.glob("tiles/*/.changedet-*"))
+    ballast.unlink()
+    result = run_batch(tmp_path / "m.parquet", out, method_of=kernel_method, max_memory=MEMORY)
+    assert result.failed == 0
+    np.testing.assert_array_equal(stored(out, result.outcomes), expected(*scenes))
