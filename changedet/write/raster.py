@@ -239,6 +239,9 @@ def to_cog(
             "NUM_THREADS": "ALL_CPUS" if threads is None else str(threads),
         }
         given = {name.upper(): value for name, value in (creation_options or {}).items()}
+        if "COMPRESS" not in given and not has_palette:
+            # Of a probability the default, 6, takes nearly twice the time for 3 % fewer bytes. Masks are soon done.
+            ours["LEVEL"] = "3"
         rasterio.shutil.copy(dataset, os.fspath(dst), driver="COG", **(ours | given))
     # The driver tells of blocks that it could not write, and puts the full size last in the file.
     check_complete(dst, may_be_sparse=True)
