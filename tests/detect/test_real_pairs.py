@@ -70,9 +70,20 @@ def test_ucayali_is_a_series_of_eight_dates(tmp_path: Path) -> None:
     series = run_series(dates, tmp_path / "out", dates=tuple(names), **options)
     assert len(series.intervals) == 7
     assert [interval["dates"]["after"] for interval in series.record["intervals"]] == names[1:]
-    with rasterio.open(tmp_path / "out" / "first_change.tif") as first, rasterio.open(dates[0]) as before:
-        assert (first.shape, first.transform) == (before.shape, before.transform)
-        assert first.read(1).max() <= 65_535
+    valid = []
+    for path in dates:
+        with rasterio.open(path) as dataset:
+            valid.append((dataset.read([1, 2, 3]) != 0).any(axis=0))  # the tag says 0
+            shape, transform = dataset.shape, dataset.transform
+    comparable = []
+    for number, interval in enumerate(series.intervals):
+        with rasterio.open(interval.path("mask.tif")) as mask:
+            comparable.append(mask.read(1) != 255)
+        assert np.array_equal(comparable[-1], valid[number] & valid[number + 1])
+    assert not all(there.all() for there in comparable)
+    with rasterio.open(tmp_path / "out" / "first_change.tif") as first:
+        assert (first.shape, first.transform) == (shape, transform)
+        assert np.array_equal(first.read(1) == 65_535, ~np.any(comparable, axis=0))
 
 
 def test_guiana_is_small_and_runs(tmp_path: Path) -> None:
