@@ -2,12 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from changedet.detect import choose
 from changedet.detect.inspect import inspect
 from changedet.errors import ConfigError, PairError
 from tests.data import texture, write_raster
-from tests.pairs import SAMPLE, crop_sample
+from tests.pairs import RGBN, SAMPLE, crop_sample
 
 
 def test_it_tells_what_a_run_would_do() -> None:
@@ -28,6 +29,23 @@ def test_a_pair_that_no_model_fits_is_reported_on_all_the_same(tmp_path: Path) -
     report = inspect(*_without_names(tmp_path))
     assert report.before.bands == ("1", "2")
     assert "WARNING: no shipped model fits" in report.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("pixel", "told"),
+    [
+        (10, ""),
+        (20, "expect a poorer map"),
+        (60, "a run would be refused: pixels of 60 m, where s2-urban-rgbn learned"),
+    ],
+)
+def test_it_tells_of_pixels_of_another_size_than_the_models(tmp_path: Path, pixel: int, told: str) -> None:
+    image = np.stack([texture(64, 48, seed=seed) for seed in range(4)]) * 10_000
+    place = Affine(pixel, 0, 500_000, 0, -pixel, 5_600_000)
+    path = write_raster(tmp_path / "a.tif", image.astype(np.uint16), names=RGBN, transform=place)
+    last = inspect(path, path).notes[-1]
+    assert told in last
+    assert last.startswith("WARNING" if told else "model s2-urban-rgbn would be used")
 
 
 def test_an_installation_without_models_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
