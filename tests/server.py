@@ -24,10 +24,14 @@ class Served:
     Attributes:
         url: of the folder, without a slash at its end.
         ranges: (path, first byte, byte after the last) of every answer with content.
+        credentials: what came with each question, empty for none.
+        forbids: answer nothing.
     """
 
     url: str = ""
     ranges: list[tuple[str, int, int]] = field(default_factory=list)
+    credentials: list[str] = field(default_factory=list)
+    forbids: bool = False
 
     def bytes_of(self, name: str) -> int:
         """Return how many bytes of a file were sent, those sent twice counted twice."""
@@ -48,6 +52,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
+        self.served.credentials.append(self.headers.get("Authorization", ""))
+        if self.served.forbids:
+            self.send_error(403)
+            return
         path = self.folder / self.path.split("?")[0].lstrip("/")
         if not path.is_file():
             self.send_error(404)

@@ -1,6 +1,7 @@
 """The command as a user meets it: what it prints and what it writes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.commands import RESULTS, assert_refused, call, names_in
 from tests.data import write_raster
 from tests.pairs import ROOT, SAMPLE, crop_sample, tiny_model
+from tests.server import serve
 
 
 @pytest.fixture
@@ -83,6 +85,21 @@ def test_inspect_as_json_is_json() -> None:
     result = call("inspect", "--json", SAMPLE / "before.tif", SAMPLE / "after.tif")
     report = json.loads(result.stdout)
     assert (report["before"]["date"], report["size"]) == ("2017-06-17", [448, 512])
+
+
+def test_inspect_shows_no_credentials(tmp_path: Path) -> None:
+    for name in ("before.tif", "after.tif"):
+        shutil.copy(SAMPLE / name, tmp_path)
+    with serve(tmp_path) as served:
+        scenes = [
+            f"{served.url.replace('//', '//me:geheim@')}/{name}?sig=f00ba7" for name in ("before.tif", "after.tif")
+        ]
+        for options in ((), ("--json",)):
+            result = call("inspect", *scenes, *options)
+            assert result.exit_code == 0, result.output
+            assert "***@127.0.0.1" in result.output.replace("\n", "")
+            assert "geheim" not in result.output
+            assert "f00ba7" not in result.output
 
 
 def test_models_lists_the_shipped_ones() -> None:

@@ -26,20 +26,23 @@ def inspect(before: str, after: str, as_json: bool, **options: Any) -> None:
     changedet inspect before.tif after.tif
     """
     from changedet.detect.inspect import inspect as inspect_pair
+    from changedet.write.provenance import plain
 
     report = inspect_pair(before, after, **given(options))
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        click.echo(json.dumps(plain(report.as_json()), indent=2))
     else:
         _print_report(report)
 
 
 def _print_report(report: Any) -> None:
+    from changedet.write.provenance import redact
+
     table = Table(box=None, header_style="bold")
     for name in ("", "before", "after"):
         table.add_column(name, overflow="fold")
     for row in report.rows():
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(redact(text)) for text in row))
     OUT.print(table)
     for note in report.notes:
         OUT.print(f"• {escape(note)}")

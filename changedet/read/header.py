@@ -24,6 +24,8 @@ from changedet.read.dates import date_of_tags
 from changedet.read.scene import Band
 from changedet.remote import settings_for
 
+# What GDAL's errors say where the fault is not the file's.
+_UNREACHED = ("CURL error", "HTTP response code", "AWS_")
 # Ground control points that a straight grid meets to within this many px are that grid; others bend.
 _STRAIGHT_PX = 0.05
 
@@ -53,6 +55,12 @@ def read_header(
             for sign in ("HTTP response code: 404", "does not exist in the file system", "No such file")
         ):
             raise NotFoundError(f"there is nothing at {path} ({error})", remedy="check the address") from error
+        if any(sign in str(error) for sign in _UNREACHED):
+            raise SceneError(
+                f"{path} cannot be fetched ({error})",
+                expected="a server that answers, and credentials where it asks for them",
+                remedy="check the address; AWS_ACCESS_KEY_ID and the like, or GDAL_HTTP_USERPWD, in the environment",
+            ) from error
         raise SceneError(
             f"{path} cannot be opened as a raster ({error})",
             expected="a file that GDAL reads, such as a GeoTIFF",

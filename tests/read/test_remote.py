@@ -8,7 +8,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.shutil import copy
 
-from changedet.errors import NotFoundError
+from changedet.errors import NotFoundError, SceneError
 from changedet.grid import Window
 from changedet.read import open_pair, open_scene
 from tests.data import texture, write_raster
@@ -59,6 +59,37 @@ def test_a_window_of_a_cog_fetches_only_the_tiles_it_needs(
         assert len(set(asked)) == len(asked)
     # No sidecar was asked for.
     assert {Path(path.split("?")[0]).name for path, _, _ in served.ranges} == set(NAMES)
+
+
+def test_credentials_come_from_the_usual_variables(
+    bucket: tuple[Path, list[NDArray[np.uint16]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, images = bucket
+    for name, value in {"AWS_ACCESS_KEY_ID": "AKIAME", "AWS_SECRET_ACCESS_KEY": "geheim", "AWS_REGION": "eu"}.items():
+        monkeypatch.setenv(name, value)
+    with serve(root) as served:
+        monkeypatch.setenv("AWS_S3_ENDPOINT", served.url.removeprefix("http://"))
+        monkeypatch.setenv("AWS_HTTPS", "NO")
+        monkeypatch.setenv("AWS_VIRTUAL_HOSTING", "FALSE")
+        with open_pair(*(f"s3://bucket/{name}" for name in NAMES)) as pair:
+            chip = pair.read(WINDOW)
+    np.testing.assert_allclose(chip.before[0], images[0][WINDOW.slices] / 10_000, rtol=1e-6)
+    assert served.credentials
+    assert all("Credential=AKIAME/" in told and "geheim" not in told for told in served.credentials)
+
+
+def test_what_cannot_be_fetched_is_told_apart_from_what_is_no_raster(
+    bucket: tuple[Path, list[NDArray[np.uint16]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "nothing")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "nothing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with serve(bucket[0]) as served:
+        served.forbids = True
+        for address in (f"{served.url}/bucket/refused.tif", "http://127.0.0.1:9/unreachable.tif"):
+            with pytest.raises(SceneError, match=r"cannot be fetched(.|\n)*credentials where it asks for them"):
+                open_scene(address)
 
 
 def test_what_a_server_does_not_have_is_missing(tmp_path: Path) -> None:
