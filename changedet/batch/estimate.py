@@ -62,7 +62,7 @@ class Estimate:
         skipped: reason → tiles that need not be.
         pixels: of the tiles to be computed.
         chips: that will be computed, those of two tiles twice.
-        repeated: share of them that another tile computes too.
+        times: how many times the chips of one run of the same ground they are.
         seconds: all chips, one after the other, on this machine.
         bytes: the results will take at most.
     """
@@ -71,7 +71,7 @@ class Estimate:
     skipped: Mapping[str, int]
     pixels: int
     chips: int
-    repeated: float
+    times: float
     seconds: float
     bytes: int
 
@@ -110,17 +110,18 @@ def _bytes_per_px(detector: ChangeDetector, config: RunConfig) -> float:
 
 
 def _seconds_per_px(pair: RasterPair, detector: ChangeDetector, lattice: Lattice) -> float:
-    """Return the time of a pixel of a chip, from the last of some in the middle of the pair."""
-    height, width = pair.geobox.shape
-    plan = lattice.over(height, width)
-    chips = [chip.read for chip in plan.chips]
+    """Return the time of a pixel of a chip in the middle of the pair, read and computed a second time."""
+    height, width = map(int, pair.geobox.shape)
+    side = lattice.side(height), lattice.side(width)
+    row, col = (max(0, length - size) // 2 for length, size in zip((height, width), side, strict=True))
+    window = Window(row, col, *side)
     seconds = 0.0
-    for window in (chips * _TIMED)[len(chips) // 2 :][:_TIMED]:
+    for _ in range(_TIMED):
         started = time.perf_counter()
         chip = pair.read(window)
         detector.predict(chip.before[None], chip.after[None])
         seconds = time.perf_counter() - started
-    return seconds / (plan.chip_height * plan.chip_width)
+    return seconds / (side[0] * side[1])
 
 
 def estimate(manifest: Manifest, probed: Probe) -> Estimate:
@@ -144,7 +145,7 @@ def estimate(manifest: Manifest, probed: Probe) -> Estimate:
         skipped={entry["values"]: entry["counts"] for entry in skipped},
         pixels=pixels,
         chips=chips,
-        repeated=1 - once / chips if chips else 0.0,
+        times=chips / once if once else 1.0,
         seconds=seconds,
         bytes=round(pixels * probed.bytes_per_px),
     )

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,10 @@ from changedet.grid import Lattice
 from changedet.read.target import Area
 from changedet.write.staging import atomic_path, atomic_paths
 
+# From so many times the work of one run on, and tiles so many times longer than asked for, it is worth a note.
+_WASTEFUL: Final = 1.5
+_LARGER: Final = 1.5
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -47,6 +52,7 @@ class Plan:
         manifest: its content.
         probed: what one pair told of the work.
         estimate: of the cost.
+        notes: what to think of before running it.
         pairs: of scenes in it.
         warped: mosaics whose pixels are resampled to the grid of the batch.
         unmatched: what is not in it, and why; `unmatched_path` lists them, None where there are none.
@@ -56,6 +62,7 @@ class Plan:
     manifest: Manifest
     probed: Probe
     estimate: Estimate
+    notes: tuple[str, ...]
     pairs: int
     warped: tuple[str, ...]
     unmatched: tuple[Unmatched, ...]
@@ -109,7 +116,24 @@ def plan_batch(
         _publish(path, manifest, place, left_out)
     warped = tuple(it.group.name for it in placed if it.warped)
     count = sum(len(it.group.pairs) for it in placed)
-    return Plan(path, manifest, probed, estimate(manifest, probed), count, warped, left_out)
+    cost = estimate(manifest, probed)
+    notes = (*probed.notes, *_notes(manifest, tiles, cost))
+    return Plan(path, manifest, probed, cost, notes, count, warped, left_out)
+
+
+def _notes(manifest: Manifest, tiles: TileGrid, cost: Estimate) -> Iterator[str]:
+    """Yield what to think of: tiles that do not go well with the chips."""
+    if cost.times > _WASTEFUL:
+        yield (
+            "the tiles are small beside the chips, which are computed whole for each: take larger ones, --tile-size, or"
+            " a smaller --max-memory"
+        )
+    side = math.sqrt(np.prod(manifest.windows[:, 2:].astype(float), axis=1).max())
+    if isinstance(tiles, BySize) and side > _LARGER * tiles.size:
+        yield (
+            f"tiles of {tiles.size} px would be smaller than chips, so they are of up to {side:.0f} px: a smaller"
+            " --max-memory makes smaller chips"
+        )
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -85,7 +85,7 @@ def plan(ctx: Context, /, before: str, after: str, out: Path, **options: Any) ->
 
 
 def _print_plan(planned: Any) -> None:
-    for note in planned.probed.notes:
+    for note in planned.notes:
         ERR.print(f"[yellow]warning:[/yellow] {escape(note)}")
     _print_unmatched(planned)
     table = Table(box=None, show_header=False)
@@ -113,7 +113,7 @@ def _rows(planned: Any) -> list[tuple[str, str]]:
         ),
         (
             "time",
-            f"{_shown_time(estimate.seconds)} of one worker with all cores of this machine, as chips were timed now",
+            f"{_shown_time(estimate.seconds)} on this machine, by a chip timed now",
         ),
         ("space", f"{_shown_bytes(estimate.bytes)} at most"),
         ("detector", probed.name),
@@ -122,7 +122,7 @@ def _rows(planned: Any) -> list[tuple[str, str]]:
 
 
 def _repeated(estimate: Any) -> str:
-    return f"{estimate.repeated:.0%} of them computed for several tiles" if estimate.repeated else "none computed twice"
+    return "each computed once" if estimate.times == 1 else f"{estimate.times:.2f} times what one run computes"
 
 
 def _print_unmatched(planned: Any) -> None:

@@ -52,7 +52,7 @@ def test_chips_are_counted_as_the_tiles_will_compute_them(batch):
             pixels += tile.window.height * tile.window.width
     found = estimate(manifest, Probe("kernel", lattice, 0.5, 2.0))
     assert found.chips == expected
-    assert found.repeated == pytest.approx(1 - len(different) / expected if expected else 0)
+    assert found.times == pytest.approx(expected / len(different) if expected else 1)
     assert (found.pixels, found.bytes) == (pixels, 2 * pixels)
     assert found.seconds == pytest.approx(0.5 * chip_px)
     skipped = sum(tile.skip is not None for tile in manifest.tiles())
@@ -68,6 +68,6 @@ def test_tiles_along_the_lattice_repeat_nothing():
         for col, stop_col in pairwise(cols)
     ]
     found = estimate(manifest_of(GRID, windows), Probe("kernel", lattice, 1.0, 1.0))
-    assert found.repeated == 0
+    assert found.times == 1
     assert found.chips == len(lattice.over(100, 150).chips)
     assert np.isclose(found.pixels, 100 * 150)

@@ -93,7 +93,7 @@ def test_any_tile_grid_gives_the_pixels_of_one_run(scenes, tmp_path, grid):
     plan = _plan(*scenes, tmp_path, **options)
     assert (len(plan.manifest) > 1) == (grid != "mgrs")
     assert (plan.manifest.lattice is None) == (grid != "size")
-    assert (plan.estimate.repeated == 0) == (grid in ("size", "mgrs"))
+    assert (plan.estimate.times == 1) == (grid in ("size", "mgrs"))
     np.testing.assert_array_equal(_run(plan, tmp_path), expected(*scenes))
 
 
