@@ -8,7 +8,6 @@ from typing import Any
 import click
 from click import Context
 from rich.markup import escape
-from rich.table import Table
 
 from changedet.cli.console import ERR, OUT, ProgressBars
 from changedet.cli.group import command
@@ -88,10 +87,10 @@ def _print_plan(planned: Any) -> None:
     for note in planned.notes:
         ERR.print(f"[yellow]warning:[/yellow] {escape(note)}")
     _print_unmatched(planned)
-    table = Table(box=None, show_header=False)
-    for name, told in _rows(planned):
-        table.add_row(name, escape(told))
-    OUT.print(table)
+    rows = _rows(planned)
+    width = max(len(name) for name, _ in rows)
+    for name, told in rows:
+        OUT.print(f"{name:<{width}}  {escape(told)}")
     path = escape(str(planned.path))
     OUT.print(f"written to {path}; next: changedet batch run {path} -o OUT")
 
@@ -131,7 +130,7 @@ def _print_unmatched(planned: Any) -> None:
     if len(planned.unmatched) > _SHOWN:
         ERR.print(f"… and {len(planned.unmatched) - _SHOWN:,} more")
     if planned.unmatched:
-        ERR.print(f"all that is left out: {escape(str(planned.unmatched_path))}")
+        ERR.print(f"all of them: {escape(str(planned.unmatched_path))}")
 
 
 def _counted(count: int, noun: str) -> str:

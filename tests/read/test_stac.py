@@ -91,3 +91,19 @@ def test_what_is_no_item_or_has_no_bands_is_refused(tmp_path: Path) -> None:
             open_scene(f"stac:{tmp_path / name}.json")
     with pytest.raises(NotFoundError, match="no STAC item"):
         open_scene(f"stac:{tmp_path / 'nothing.json'}")
+
+
+def test_an_item_of_a_collection_is_a_scene_by_its_id(tmp_path: Path) -> None:
+    items = [_item(tmp_path, name, offset=0) for name in ("one", "two")]
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [json.loads(it.read_text()) for it in items]}))
+    scene = open_scene(f"stac:{path}#two")
+    assert scene.product == "STAC item two"
+    assert [band.path for band in scene.bands] == [str(tmp_path / f"two_{name}.tif") for name in ("B04", "B08")]
+    assert str(path) in scene.files
+    with pytest.raises(NotFoundError, match="no item three in"):
+        open_scene(f"stac:{path}#three")
+    with pytest.raises(SceneError, match="of an item collection, FILE#ID"):
+        open_scene(f"stac:{path}")
+    with pytest.raises(SceneError, match="is no STAC item collection"):
+        open_scene(f"stac:{items[0]}#one")
