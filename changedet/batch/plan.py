@@ -34,7 +34,7 @@ from changedet.detect.method import choose_method
 from changedet.detect.scenes import reading_options
 from changedet.detect.stitch import Progress, silent
 from changedet.errors import ConfigError, OutputExistsError
-from changedet.grid import Lattice
+from changedet.grid import Lattice, Window
 from changedet.read.target import Area
 from changedet.write.staging import atomic_path, atomic_paths
 
@@ -128,12 +128,26 @@ def _notes(manifest: Manifest, tiles: TileGrid, cost: Estimate) -> Iterator[str]
             "the tiles are small beside the chips, which are computed whole for each: take larger ones, --tile-size, or"
             " a smaller --max-memory"
         )
+    shared = _overlap([mosaic.window for mosaic in manifest.mosaics])
+    if shared:
+        yield (
+            f"{shared:.1%} of the ground lies in more than one mosaic, of other dates or on other grids: it is mapped"
+            " for each, its polygons are there for each, and the rasters show the last"
+        )
     side = math.sqrt(np.prod(manifest.windows[:, 2:].astype(float), axis=1).max())
     if isinstance(tiles, BySize) and side > _LARGER * tiles.size:
         yield (
             f"tiles of {tiles.size} px would be smaller than chips, so they are of up to {side:.0f} px: a smaller"
             " --max-memory makes smaller chips"
         )
+
+
+def _overlap(windows: Sequence[Window]) -> float:
+    """Return which share of the ground of some windows lies in more than one."""
+    boxes = shapely.box(*np.array([(it.col, it.row, it.stop_col, it.stop_row) for it in windows], dtype=float).T)
+    one, other = shapely.STRtree(boxes).query(boxes, predicate="intersects")
+    twice = shapely.intersection(boxes[one[one < other]], boxes[other[one < other]])
+    return float(shapely.union_all(twice).area / shapely.union_all(boxes).area)
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -138,6 +138,14 @@ def test_pairs_apart_are_each_what_a_run_of_it_is(scenes, tmp_path):
         np.testing.assert_array_equal(got[:, col : col + width], expected(*pair)[:, :width])
 
 
+def test_ground_that_is_mapped_for_two_mosaics_is_told(scenes, tmp_path):
+    before, after = (_split(path, tmp_path / path.stem, 180, 117) for path in scenes)
+    plan = _plan(before, after, tmp_path, match="{}_*.tif", apart=True)
+    # Two columns of 117 px and one of 6, each three over the next.
+    assert any(note.startswith(f"{6 / 240:.1%} of the ground lies in more than one mosaic") for note in plan.notes)
+    assert not _plan(*scenes, tmp_path, name="one.csv").notes
+
+
 def test_what_cannot_have_changed_is_known(scenes, tmp_path):
     before, after = (_split(path, tmp_path / path.stem, 180, 120) for path in scenes)
     (after / "r0_c120_after.tif").write_bytes((before / "r0_c120_before.tif").read_bytes())
