@@ -159,7 +159,8 @@ class FinetuneConfig(Config):
         held_out_share: of the polygons of change, kept apart in space to measure the gain on; 0 learns from all.
         learning_rate: highest, after a tenth of the training; it falls to 0.
         weight_decay: of AdamW.
-        ema: decay a step of the averaged weights that are saved.
+        ema: decay a step of the averaged weights.
+        keep: share of the old weights in those that are saved, the averaged ones having the rest.
         batch: chips a step.
         chip_px: side of a chip as it is cut, before augmentation crops it.
         changed_share: share of a batch that is centred near a changed pixel.
@@ -180,6 +181,7 @@ class FinetuneConfig(Config):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     ema: float = Field(default=0.95, ge=0, lt=1)
+    keep: float = Field(default=0.5, ge=0, lt=1)
     batch: int = Field(default=8, ge=1)
     chip_px: int = Field(default=128, ge=16)
     changed_share: float = Field(default=0.5, ge=0, le=1)

@@ -163,7 +163,20 @@ def _train(
         if step % config.mine_every == 0:
             report(f"step {step} of {config.steps}, loss {value.total.item():.3f}")
     average.module.to(memory_format=torch.contiguous_format)
+    _mix_in(average.module, base.network, config.keep)
     return cast(ChangeNetwork, average.module.half().float().eval()), step
+
+
+def _mix_in(network: nn.Module, old: nn.Module, share: float) -> None:
+    """Bring the weights of `network` back by `share` of the way to the old ones.
+
+    What few polygons teach holds for their ground, and what is forgotten over it for all other: halfway between, most
+    of the one is there and little of the other gone (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR
+    2022).
+    """
+    with torch.no_grad():
+        for new, before in zip(network.parameters(), old.parameters(), strict=True):
+            new.lerp_(before, share)
 
 
 def _rate(progress: float) -> float:

@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Path, Path], 
 def test_it_learns_what_the_polygons_show(tmp_path: Path, place: tuple[tuple[Path, Path], Path]) -> None:
     """From random weights, in seconds: held-out squares are found that were not before."""
     model = tiny_model(tmp_path / "tiny.safetensors")
-    tuned = _finetuned(model, *place, steps=80, batch=6, learning_rate=1e-2, ema=0.8, mine_every=20)
+    tuned = _finetuned(model, *place, steps=80, batch=6, learning_rate=1e-2, ema=0.8, mine_every=20, keep=0)
     figures: Any = tuned.model.card.figures
     assert tuned.polygons == (16, 4)
     assert tuned.steps == 80
@@ -75,6 +75,15 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path, place: tuple[tuple
     one, same, other = (_finetuned(model, *place, seed=seed).model.network.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_share_of_the_old_weights_is_kept(tmp_path: Path, place: tuple[tuple[Path, Path], Path]) -> None:
+    model = tiny_model(tmp_path / "tiny.safetensors")
+    old = dict(load_model(model).network.named_parameters())
+    new, mixed = (dict(_finetuned(model, *place, keep=keep).model.network.named_parameters()) for keep in (0, 0.25))
+    assert any(not torch.equal(new[name], old[name]) for name in old)
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, 0.75 * new[name] + 0.25 * old[name], rtol=2e-3, atol=1e-5)
 
 
 def test_time_ends_it_and_running_figures_of_batch_norms_stay(
