@@ -28,9 +28,9 @@ from safetensors.torch import load_file
 
 from changedet.config import FinetuneConfig, RunConfig, TrainConfig, load_pipeline
 from changedet.grid import Window
-from changedet.learn.crossvalidate import Task
 from changedet.learn.datasets import SceneSource, open_dataset
 from changedet.learn.finetune import finetune
+from changedet.learn.task import Task
 from changedet.network.package import load_model, save_model
 
 ROOT = Path(__file__).parents[1]

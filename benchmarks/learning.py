@@ -28,7 +28,7 @@ import torch
 
 from changedet.config import Candidate, LossConfig, ModelPlan, TrainConfig, load_pipeline
 from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.crossvalidate import Task, run_task
+from changedet.learn.task import Task, run_task
 from changedet.network.package import build_network
 from changedet.network.work import count_multiply_adds
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from changedet.learn.datasets.scene import TrainingScene
+from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.predict import predict
 from changedet.network.card import Calibration
 from changedet.network.metric import MetricNetwork

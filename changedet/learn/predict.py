@@ -11,7 +11,7 @@ from torch import Tensor
 
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.grid import Window, plan_chips
-from changedet.learn.datasets.scene import TrainingScene
+from changedet.learn.datasets.training import TrainingScene
 from changedet.network.base import ChangeNetwork
 from changedet.network.field import UnboundedFieldError, receptive_field
 from changedet.network.normalise import LogReflectance

@@ -20,7 +20,7 @@ from changedet.detect.scenes import reading_options
 from changedet.errors import ConfigError, PairError
 from changedet.grid import Window
 from changedet.learn.datasets.labels import Bools, PolygonLabels, read_polygons
-from changedet.learn.datasets.scene import LabelledScene
+from changedet.learn.datasets.training import LabelledScene
 from changedet.network.card import Card, Place
 from changedet.read.pair import Correction, PairOptions, RasterPair
 from changedet.read.scene import Scene

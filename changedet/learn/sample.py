@@ -17,7 +17,7 @@ from torch import Tensor
 from changedet.config import NEUTRAL_REFLECTANCE
 from changedet.errors import ConfigError
 from changedet.grid import Window
-from changedet.learn.datasets.scene import TrainingScene
+from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.hard import Centre, HardPlaces
 
 

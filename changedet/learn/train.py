@@ -21,7 +21,7 @@ from changedet.learn import parallel
 from changedet.learn.augment import augment
 from changedet.learn.checkpoint import CHECKPOINT, Best, TrainingState
 from changedet.learn.counts import ProbabilityHistogram
-from changedet.learn.datasets.scene import TrainingScene
+from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.kinds import Kinds
 from changedet.learn.log import TrainingLog

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from changedet.config import Candidate, LossConfig, ModelPlan, TrainConfig
 from changedet.errors import ConfigError
-from changedet.learn import card, crossvalidate
-from changedet.learn.crossvalidate import Task, best_candidate, run_task, train_models
+from changedet.learn import card, packaging
+from changedet.learn.crossvalidate import best_candidate, train_models
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset
 from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.held_out import HeldOut
+from changedet.learn.task import Task, run_task
 from changedet.network.base import ChangeNetwork
 from changedet.network.calibration import probability_of
 from changedet.network.metric import SiameseMetric
@@ -117,7 +118,7 @@ def test_a_second_call_trains_and_measures_nothing(trained: _Trained, monkeypatc
     def measured(*arguments: object) -> None:
         pytest.fail("what was measured of the same checkpoint is measured again")
 
-    monkeypatch.setattr(crossvalidate, "measure", measured)
+    monkeypatch.setattr(packaging, "measure", measured)
     before, weights, lines = stamps(), load_model(trained.model).network.state_dict(), []
     (model,) = train_models(trained.config, jobs=1, command="changedet train it", report=lines.append)
     assert len(before) == 3 * (2 * 2 + 1)

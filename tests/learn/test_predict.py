@@ -5,7 +5,7 @@ import torch
 
 from changedet.learn import predict as predicting
 from changedet.learn.datasets import LabelledScene
-from changedet.learn.datasets.scene import TrainingScene
+from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.predict import chip_of, predict
 from changedet.network.base import ChangeNetwork
 from changedet.network.fc_siam import FCSiamDiff

@@ -1,14 +1,8 @@
 """Labelled pairs in the layouts they are downloaded in, one scene at a time."""
 
 from changedet.learn.datasets.overlap import refuse_overlap
-from changedet.learn.datasets.scene import (
-    LabelledDataset,
-    LabelledScene,
-    SceneSource,
-    TrainingScene,
-    load_scene,
-    training_scenes,
-)
+from changedet.learn.datasets.scene import LabelledDataset, SceneSource
+from changedet.learn.datasets.training import LabelledScene, TrainingScene, load_scene, training_scenes
 from changedet.learn.datasets.which import dataset_of, open_dataset
 
 __all__ = [

@@ -11,7 +11,7 @@ from changedet.detect.prepare import prepare
 from changedet.errors import ConfigError, SceneError
 from changedet.grid import Window
 from changedet.learn.datasets import dataset_of, load_scene, open_dataset
-from changedet.learn.datasets.scene import training_scenes
+from changedet.learn.datasets.training import training_scenes
 from changedet.read import open_pair
 from changedet.read.header import quietly_without_georeference
 from changedet.read.radiometry import stretch

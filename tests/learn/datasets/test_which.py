@@ -8,9 +8,17 @@ import torch
 from changedet.config import DatasetConfig, load_pipeline
 from changedet.errors import ConfigError, NotFoundError
 from changedet.grid import Window
-from changedet.learn.datasets import TrainingScene, dataset_of, open_dataset, refuse_overlap, scene, training_scenes
+from changedet.learn.datasets import (
+    TrainingScene,
+    dataset_of,
+    open_dataset,
+    refuse_overlap,
+    scene,
+    training,
+    training_scenes,
+)
 from changedet.learn.datasets.labels import ClassColumn, ClassDecoder
-from changedet.learn.datasets.scene import DiskScene, LabelledScene
+from changedet.learn.datasets.training import DiskScene, LabelledScene
 from changedet.learn.kinds import Kinds
 from changedet.learn.sample import ChipSampler
 from changedet.network.card import Place
@@ -115,7 +123,7 @@ def test_an_even_selection_of_many_changed_pixels_is_kept(
     tmp_path: Path, make_oscd: MakeOscd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = _both(make_oscd(tmp_path, ("a",), 64))[0][0].changed_pixels()
-    monkeypatch.setattr(scene, "_MOST_CHANGED", 50)
+    monkeypatch.setattr(training, "_MOST_CHANGED", 50)
     (memory,), (disk,) = _both(tmp_path)
     assert (len(every), len(disk.changed_pixels())) == (120, 40)
     assert np.array_equal(memory.changed_pixels(), every[::3])
