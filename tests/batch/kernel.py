@@ -30,6 +30,8 @@ PAUSE = "CHANGEDET_TEST_PAUSE"
 # Memory that makes chips of 62 px: cores of 60.
 MEMORY = 100_000_000
 THRESHOLD = 0.2
+# Reflectance that kills whoever looks at it.
+POISON = 9.0
 BANDS = ("B04", "B08")
 
 
@@ -38,6 +40,8 @@ class SlowKernel(KernelDetector):
 
     def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         time.sleep(float(os.environ.get(PAUSE, "0")))
+        if before.max() >= POISON:
+            os._exit(9)
         return super().predict(before, after)
 
 

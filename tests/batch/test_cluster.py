@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from changedet.batch import engine
 from changedet.batch import run as batch_run
@@ -14,7 +15,16 @@ from changedet.batch.run import run_batch
 from changedet.batch.status import status_of
 from changedet.errors import ClusterError, OutputExistsError, exit_code
 from tests.batch.cluster import cluster, is_sound, kill, run, tiles_in, wait_for
-from tests.batch.kernel import MEMORY, InlineEngine, expected, kernel_method, manifest_over, stored, write_scenes
+from tests.batch.kernel import (
+    MEMORY,
+    POISON,
+    InlineEngine,
+    expected,
+    kernel_method,
+    manifest_over,
+    stored,
+    write_scenes,
+)
 
 TILES, WITHOUT_PIXELS = 24, 2
 # Seconds a chip takes; a tile of two chips twice that.
@@ -103,3 +113,17 @@ def test_a_scheduler_that_is_not_there_is_told(
     monkeypatch.setattr(engine, "_REACHED", 0.5)
     with pytest.raises(ClusterError, match=r"cannot be reached[\s\S]*dask scheduler"):
         run_batch(batch[0], tmp_path / "out", method_of=kernel_method, scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.slow
+def test_a_tile_that_kills_its_workers_fails_and_costs_no_other(tmp_path: Path) -> None:
+    before, after = write_scenes(tmp_path, 240, 360)
+    with rasterio.open(before, "r+") as dataset:
+        array = dataset.read()
+        array[:, 150, 150] = POISON
+        dataset.write(array)
+    write_manifest(tmp_path / "m.parquet", manifest_over(before, after, 60))
+    result = run_batch(tmp_path / "m.parquet", tmp_path / "out", method_of=kernel_method, max_memory=MEMORY, workers=2)
+    (failure,) = result.failures(TILES)
+    assert (failure["id"], failure["error"]) == ("r120c120", "KilledWorker")
+    assert result.outcomes.counts[LEFT] == 0
