@@ -6,9 +6,10 @@ Dask is imported by `Engine` alone, and late: it takes half a second that no oth
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
@@ -44,6 +45,15 @@ class Finished(Generic[Item]):
     item: Item
     value: Any
     error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task(Generic[Item]):
+    """What is to be done; `alone` where nothing else is done meanwhile."""
+
+    item: Item
+    arguments: tuple[Any, ...]
+    alone: bool = False
 
 
 class Engine:
@@ -91,7 +101,9 @@ class Engine:
     ) -> Iterator[Finished[Item]]:
         """Carry tasks out, in any order, a bounded number at a time; what is not asked for any more is given up.
 
-        A task whose worker died is begun again on another.
+        A task whose worker died is begun again on another. Dask holds the death of a worker against every task that
+        waited there, so one that is given up for that has its turn in the end, with no other beside it: whose worker
+        dies then too is to blame.
 
         Args:
             function: what a task is.
@@ -101,27 +113,38 @@ class Engine:
             ClusterError: the scheduler cannot be reached or is gone, or all workers are gone and none came back.
         """
         done: SimpleQueue[Any] = SimpleQueue()
-        running: dict[Any, Item] = {}
+        running: dict[Any, _Task[Item]] = {}
+        suspects: deque[_Task[Item]] = deque()
         first = next(tasks, None)
         if first is None:
             return
-        tasks, watch = chain([first], tasks), _Watch(self._client)
+        waiting, watch = (_Task(*task) for task in chain([first], tasks)), _Watch(self._client)
         try:
             while True:
-                for item, arguments in islice(tasks, max(0, watch.room() - len(running))):
-                    future = self._client.submit(function, *arguments, pure=False, retries=self._config.retries)
-                    running[future] = item
-                    future.add_done_callback(done.put)
+                for task in islice(waiting, max(0, watch.room() - len(running))):
+                    running[self._started(function, task, done)] = task
+                if not running and suspects:
+                    task = replace(suspects.popleft(), alone=True)
+                    running[self._started(function, task, done)] = task
                 if not running:
                     return
                 try:
                     future = done.get(timeout=_TICK)
                 except Empty:
                     continue
-                yield self._finished(future, running.pop(future))
+                task = running.pop(future)
+                if _lost_its_workers(future) and not task.alone:
+                    suspects.append(task)
+                else:
+                    yield self._finished(future, task.item)
         finally:
             for future in running:
                 future.release()
+
+    def _started(self, function: Callable[..., Any], task: _Task[Any], done: SimpleQueue[Any]) -> Any:
+        future = self._client.submit(function, *task.arguments, pure=False, retries=self._config.retries)
+        future.add_done_callback(done.put)
+        return future
 
     def _finished(self, future: Any, item: Item) -> Finished[Item]:
         if future.status == "finished":
@@ -129,6 +152,12 @@ class Engine:
         if future.status == "error":
             return Finished(item, None, future.exception())
         raise _gone(f"a task was {future.status}")
+
+
+def _lost_its_workers(future: Any) -> bool:
+    from distributed import KilledWorker
+
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
 def shared_out(config: BatchConfig) -> tuple[int, int]:
