@@ -55,7 +55,7 @@ def method_options(command: Any) -> Any:
             ),
             click.option(
                 "--detector",
-                type=click.Choice(["cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]),
+                type=click.Choice(["urban", "cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]),
                 help="Use no network but a detector that needs no labels and no training.",
             ),
             click.option(

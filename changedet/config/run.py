@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from changedet.config.base import DEVICES, Bytes, Config, PerDate, checked
 
 Bounds = tuple[float, float, float, float]
-Detector = Literal["cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]
+Detector = Literal["urban", "cva", "mad", "irmad", "pca-kmeans", "sfa", "deep"]
 Resampling = Literal["nearest", "bilinear", "cubic"]
 Coregister = bool | Literal["shift", "field"]
 Normalize = Literal["none", "histogram", "irmad"]
@@ -92,7 +92,8 @@ class RunConfig(PolygonConfig):
         bands: which band is which, as `red=3,nir=4`, by number or description, or a sensor: `sentinel-2`, `landsat-8`,
             `landsat-7`, `naip`, `rgb`; for files whose bands have no names. With `/` between, one a date.
         threshold: probability from which a pixel counts as changed; with a detector also a rule, `otsu`, `mixture`,
-            `chi2:0.99` or `statistic:NUMBER`. None takes the model card's, or `mixture`.
+            `chi2:0.99` or `statistic:NUMBER`. None takes the model card's, or the
+            detector's own.
         halo: px read around a chip's core and discarded; `default` is the card's, `exact` the whole receptive field.
         max_memory: bytes the process may hold; the chip size follows from it.
         readers: threads that read chips ahead of the network; more help where reading is slow, as behind URLs, and take

@@ -27,6 +27,7 @@ class FeatureDifference:
 
     names = ("feature difference",)
     freedom = None
+    rule = "mixture"
 
     def __init__(self, network: SiameseNetwork, encoder: dict[str, Any], *, field: int, bytes_per_px: float) -> None:
         self._network, self._encoder = network, encoder

@@ -19,6 +19,7 @@ from changedet.stats.otsu import otsu_threshold
 from changedet.stats.pca_kmeans import PcaKmeans, filled_magnitude, fit_pca_kmeans, neighbourhoods
 from changedet.stats.sfa import SlowFeatures
 from changedet.stats.statistic import Statistic
+from changedet.stats.urban import UrbanChange
 
 # Of a process with rasterio, geopandas and scipy loaded, the sample of the pair and its fits; torch takes more.
 BASE_BYTES: Final = 600_000_000
@@ -47,6 +48,8 @@ class Fitted:
 
     def probability(self, statistic: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the posterior of change, float32 0..1, of values of the statistic."""
+        if isinstance(self.statistic, UrbanChange):
+            return self.statistic.probability(statistic)
         return self.mixture.posterior(self.statistic.squares(statistic)).astype(np.float32)
 
     def as_json(self) -> dict[str, Any]:
@@ -118,6 +121,8 @@ def fit(name: str, sample: PairSample) -> Fitted:
 
 def _fit_statistic(name: str, sample: PairSample) -> Statistic:
     match name:
+        case "urban":
+            return UrbanChange.of_bands(Mad.from_moments(sample.moments), sample.pair.bands)
         case "cva":
             return Cva.from_moments(sample.moments)
         case "mad":
@@ -132,6 +137,8 @@ def _fit_statistic(name: str, sample: PairSample) -> Statistic:
 
 def _restored_statistic(name: str, record: Mapping[str, Any]) -> Statistic:
     match name:
+        case "urban":
+            return UrbanChange.from_json(record)
         case "cva":
             return Cva.from_json(record)
         case "mad" | "irmad":

@@ -12,6 +12,7 @@ from changedet.config import parse_rule
 from changedet.detect.label_free import Fitted
 from changedet.errors import ConfigError
 from changedet.stats.chisquare import quantile
+from changedet.stats.urban import UrbanChange
 
 _EVEN = 0.5
 
@@ -82,13 +83,20 @@ def threshold_of_statistic(asked: float | str | None, fitted: Fitted) -> Thresho
 
 
 def _by_rule(asked: str | None, fitted: Fitted) -> Threshold:
-    rule, value = parse_rule(asked or "mixture")
+    rule, value = parse_rule(asked or fitted.statistic.rule)
     if rule == "mixture":
+        if isinstance(fitted.statistic, UrbanChange):
+            raise ConfigError(
+                f"--threshold mixture with {fitted.name}, whose statistic is an average that no mixture describes",
+                expected="statistic:NUMBER, otsu, or a probability",
+                remedy=f"leave it out, for {fitted.statistic.rule}",
+            )
         return Threshold(_EVEN, None, rule, _of_mixture(fitted, asked=asked is not None))
     if rule == "otsu":
         return _at(fitted, fitted.otsu, rule, "as asked: parts the statistic's root into the classes furthest apart")
     if rule == "statistic":
-        return _at(fitted, value, rule, "as asked: a value of the statistic")
+        why = "the default of this detector" if asked is None else "as asked"
+        return _at(fitted, value, rule, f"{why}: a value of the statistic")
     if fitted.statistic.freedom is None:
         raise ConfigError(
             f"--threshold {asked} with {fitted.name}, whose statistic has no chi-square distribution",

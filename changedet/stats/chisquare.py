@@ -57,6 +57,7 @@ class ChiSquare:
     pixels: PixelStatistic
     halo = 0
     names = ("chi-square",)
+    rule = "mixture"
 
     @property
     def freedom(self) -> int:

@@ -37,6 +37,7 @@ class Cva:
     halo = 0
     names = ("magnitude", "direction (degrees)")
     freedom = None
+    rule = "mixture"
 
     @classmethod
     def from_moments(cls, moments: Moments) -> Self:

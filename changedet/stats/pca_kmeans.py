@@ -49,6 +49,7 @@ class PcaKmeans:
     halo = SIDE // 2
     names = ("weighted magnitude",)
     freedom = None
+    rule = "mixture"
 
     def image(
         self, before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_]

@@ -30,6 +30,11 @@ class Statistic(Protocol):
         """Degrees of freedom of the chi-square distribution it has without change; None where it has none."""
         ...
 
+    @property
+    def rule(self) -> str:
+        """The rule for a threshold that goes with it where none is asked for, see `changedet.config.parse_rule`."""
+        ...
+
     def image(
         self, before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from changedet.stats.moments import Moments
 from changedet.stats.pca_kmeans import PcaKmeans, filled_magnitude, fit_pca_kmeans, neighbourhoods
 from changedet.stats.sfa import SlowFeatures
 from changedet.stats.statistic import Statistic
+from changedet.stats.urban import UrbanChange
 
 Image = NDArray[np.float32]
 
@@ -35,12 +36,14 @@ def _statistic(name: str, before: Image, after: Image) -> Statistic:
         cva = Cva.from_moments(moments)
         magnitude = filled_magnitude(cva, before, after, np.ones(before.shape[1:], np.bool_), 0.0)
         return fit_pca_kmeans(cva, 0.5, neighbourhoods(magnitude, 0.5).reshape(25, -1))
+    if name == "urban":
+        return UrbanChange.of_bands(Mad.from_moments(moments), ("B04", "B08", "B03")[: len(before)])
     fits = {"cva": Cva.from_moments, "mad": Mad.from_moments, "sfa": SlowFeatures.from_moments}
     fitted = fits[name](moments)
     return fitted if isinstance(fitted, Cva) else ChiSquare(fitted)
 
 
-@pytest.mark.parametrize("name", ["cva", "mad", "sfa", "pca-kmeans"])
+@pytest.mark.parametrize("name", ["cva", "mad", "sfa", "pca-kmeans", "urban"])
 def test_a_pixels_value_is_the_same_in_every_chip(name: str) -> None:
     before, after = _dates()
     statistic = _statistic(name, before, after)
@@ -52,7 +55,7 @@ def test_a_pixels_value_is_the_same_in_every_chip(name: str) -> None:
     np.testing.assert_array_equal(part[:, core, core], whole[:, rows, cols][:, core, core])
 
 
-@pytest.mark.parametrize("name", ["cva", "mad", "sfa", "pca-kmeans"])
+@pytest.mark.parametrize("name", ["cva", "mad", "sfa", "pca-kmeans", "urban"])
 def test_what_changed_stands_out(name: str) -> None:
     before, after = _dates()
     statistic = _statistic(name, before, after)
