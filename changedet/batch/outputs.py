@@ -186,5 +186,5 @@ def _part(job: Job, mosaic: Mosaic, record: Record | TileResult, *, directions: 
 def _imagery(job: Job, mosaic: Mosaic, record: Record) -> Imagery | None:
     config = options_of(job, mosaic)
     scenes = open_scenes(mosaic.before, mosaic.after, config)
-    displacement = correction_of(record.content["preparation"]).displacement
-    return imagery_of(scenes, reading_options(config), displacement, job.crop(mosaic.window))
+    correction = correction_of(record.content["preparation"])
+    return imagery_of(scenes, reading_options(config), correction, job.crop(mosaic.window))

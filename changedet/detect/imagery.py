@@ -5,8 +5,7 @@ from __future__ import annotations
 from odc.geo.geobox import GeoBox
 
 from changedet.read.align import turned_to
-from changedet.read.displacement import Displacement
-from changedet.read.pair import PairOptions, RasterPair
+from changedet.read.pair import Correction, PairOptions, RasterPair
 from changedet.read.scene import Scene
 from changedet.vectorize import Imagery
 from changedet.vectorize.direction import INFRARED, VISIBLE
@@ -14,14 +13,14 @@ from changedet.vectorize.images import ImageBand
 
 
 def imagery_of(
-    scenes: tuple[Scene, Scene], reading: PairOptions, displacement: Displacement, geobox: GeoBox | None = None
+    scenes: tuple[Scene, Scene], reading: PairOptions, correction: Correction, geobox: GeoBox | None = None
 ) -> Imagery | None:
     """Return the bands that both dates have of those that directions need, or None where there are none.
 
     Args:
         scenes: before and after.
         reading: how they are read.
-        displacement: of the later date.
+        correction: what was put right: of it, how far the dates are displaced.
         geobox: the grid of the mask, where it was decided before; what `reading` says when None.
     """
     wanted = tuple(name for name in (*VISIBLE, INFRARED) if all(name in scene.names for scene in scenes))
@@ -45,4 +44,6 @@ def imagery_of(
             )
             for which, scene in enumerate((pair.before, pair.after))
         ]
-    return Imagery(dates[0], dates[1], None if displacement.is_none else displacement.at)
+    displacements = (correction.displacement_before, correction.displacement)
+    before, after = (None if displacement.is_none else displacement.at for displacement in displacements)
+    return Imagery(dates[0], dates[1], (before, after))

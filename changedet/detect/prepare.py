@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from odc.geo.geobox import GeoBox
-
 from changedet.config import Coregister, Normalize
 from changedet.detect.label_free import Fitted
 from changedet.errors import ConfigError, PairError
@@ -54,6 +52,7 @@ class Preparation:
         correction = self.correction
         return {
             "displacement_removed_px": correction.displacement.as_json(),
+            "displacement_removed_before_px": correction.displacement_before.as_json(),
             "curves_before": _plain(correction.before),
             "curves_after": _plain(correction.after),
             **({} if self.fitted is None else {"fitted": self.fitted.as_json()}),
@@ -69,8 +68,8 @@ def open_corrected(raw: RasterPair, preparation: Preparation, count: int) -> Ite
 
 def correction_of(record: Mapping[str, Any]) -> Correction:
     """Return what is put right, from what `Preparation.as_json` wrote."""
-    displacement = Displacement.from_json(record["displacement_removed_px"])
-    return Correction(displacement, *(_curves(record[f"curves_{date}"]) for date in ("before", "after")))
+    after, before = (Displacement.from_json(record[f"displacement_removed_{date}px"]) for date in ("", "before_"))
+    return Correction(after, _curves(record["curves_before"]), _curves(record["curves_after"]), before)
 
 
 def _curves(record: Mapping[str, Any] | None) -> Curves | None:
@@ -110,17 +109,6 @@ class SeriesPreparation:
     corrections: tuple[Correction, ...]
     intervals: tuple[Preparation, ...]
 
-    def as_json(self, number: int, geobox: GeoBox) -> dict[str, Any]:
-        """Return what an interval, 0 for the first, follows from beside its two dates, as plain data.
-
-        Args:
-            number: of the interval.
-            geobox: of the series, which all its dates decide on.
-        """
-        removed = self.corrections[number - 1].displacement if number else NONE
-        grid = {"crs": str(geobox.crs), "transform": list(geobox.affine)[:6], "shape": list(geobox.shape)}
-        return {"grid": grid, "displacement_removed_before_px": removed.as_json()}
-
     def corrected(self, pairs: Sequence[RasterPair]) -> list[RasterPair]:
         """Return the pairs of the first date with each other one, corrected."""
         return [pair.corrected(correction) for pair, correction in zip(pairs, self.corrections, strict=True)]
@@ -151,7 +139,9 @@ def prepare_series(
             why = f"{looks[number].found.why}, against the first date"
             report = report_pair(pair, survey(pair), alignment=why, radiometry=plans[number])
         earlier, later = corrections[number - 1], corrections[number]
-        intervals.append(Preparation(report, Correction(later.displacement, earlier.after, later.after)))
+        intervals.append(
+            Preparation(report, Correction(later.displacement, earlier.after, later.after, earlier.displacement))
+        )
     return SeriesPreparation(tuple(corrections), tuple(intervals))
 
 

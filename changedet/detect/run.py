@@ -192,7 +192,7 @@ def finish(
     """Turn what was stored in `staging` into all results, publish them, and return run.json and their names."""
     config = detection.config
     write_plain_mask(staging.work, detection.threshold, detection.tags)
-    imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction.displacement)
+    imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction)
     with rasterio.Env(GDAL_CACHEMAX=cache_bytes_of_polygons(config.max_memory)), ThreadPoolExecutor(1) as beside:
         drawn = beside.submit(_draw, staging, detection)
         with Spool(staging.path("layers")) as spool:

@@ -188,11 +188,16 @@ class _Decide:
         threshold = self.method.threshold(config.threshold, preparation)
         plan = plan_chips_of(pair.geobox, detector, self.method.name, config)
         begun = begin_record(dates, config, preparation, plan, self.method)
-        begun["preparation"] |= {"series": self.preparations.as_json(number, pair.geobox)}
+        # All dates decide on it, so it does not follow from the two of this interval.
+        begun["preparation"] |= {"grid": _as_json(pair.geobox)}
         reading = reading_options(config, which=(number, number + 1), count=len(self.scenes))
         detection = Detection(self.started, dates, reading, config, threshold, begun, preparation, self.notes)
         earlier = earlier_run(folder.out_dir, _reusing(config, number), causes_of(begun))
         return _Interval(number, folder, detector, plan, detection, earlier)
+
+
+def _as_json(geobox: GeoBox) -> dict[str, Any]:
+    return {"crs": str(geobox.crs), "transform": list(geobox.affine)[:6], "shape": list(geobox.shape)}
 
 
 def _name(number: int) -> str:

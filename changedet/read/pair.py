@@ -85,16 +85,18 @@ class Correction:
         displacement: of the after date, removed.
         before: curves that the before date's reflectance goes through, None for none.
         after: likewise the after date's.
+        displacement_before: of the before date, removed; that of a series may lie off its first date too.
     """
 
     displacement: Displacement = NONE
     before: Curves | None = None
     after: Curves | None = None
+    displacement_before: Displacement = NONE
 
     def of_channels(self, channels: list[int]) -> Correction:
         """Return the correction of some of the channels."""
         before, after = (curves and curves.of_channels(channels) for curves in (self.before, self.after))
-        return Correction(self.displacement, before, after)
+        return replace(self, before=before, after=after)
 
 
 # One scaling a band, of the earlier and of the later date.
@@ -261,7 +263,7 @@ class RasterPair:
         self.readers = self._opened()
 
     def _opened(self) -> tuple[SceneReader, SceneReader]:
-        return self._reader(0, NONE), self._reader(1, self.correction.displacement)
+        return self._reader(0, self.correction.displacement_before), self._reader(1, self.correction.displacement)
 
     def _nothing(self, window: Window) -> tuple[Floats, Bools]:
         shape = window.height, window.width
@@ -293,7 +295,8 @@ class OneScene:
     def fits(pair: RasterPair) -> bool:
         """Return whether the dates of a pair are read the same way."""
         correction = pair.correction
-        return correction.displacement.is_none and correction.before == correction.after and _alike(pair)
+        is_still = correction.displacement.is_none and correction.displacement_before.is_none
+        return is_still and correction.before == correction.after and _alike(pair)
 
     def read(self, window: Window) -> Chip:
         """Read one window, see `Chip`."""

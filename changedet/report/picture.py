@@ -123,7 +123,7 @@ def date_pictures(
     geobox: GeoBox,
     *,
     options: PairOptions,
-    displacement: Displacement = NONE,
+    displacements: tuple[Displacement, Displacement] = (NONE, NONE),
     names: tuple[str, str] = ("before", "after"),
 ) -> tuple[Picture, Picture]:
     """Return both dates in one stretch, transparent where a date has no valid pixel.
@@ -133,7 +133,7 @@ def date_pictures(
         after: the later scene.
         geobox: the run's grid.
         options: how the run read the pair.
-        displacement: of the after date, which the run removed, px of `geobox`.
+        displacements: of each date, which the run removed, px of `geobox`.
         names: what to call the dates in the alternative texts.
 
     Raises:
@@ -143,7 +143,7 @@ def date_pictures(
     bands, shown = _shown_bands(before, after)
     scenes = before.select(bands), after.select(bands)
     plan = reduction(*geobox.shape)
-    with _reduced_pair(scenes, geobox, plan, options=options, displacement=displacement) as pair:
+    with _reduced_pair(scenes, geobox, plan, options=options, displacements=displacements) as pair:
         images = [_read(reader, plan, geobox) for reader in pair.readers]
     low, high = _stretch(images)
     first, second = (
@@ -173,14 +173,16 @@ def _reduced_pair(
     plan: Reduction,
     *,
     options: PairOptions,
-    displacement: Displacement,
+    displacements: tuple[Displacement, Displacement],
 ) -> RasterPair:
     """Return the pair on the grid of the samples: what the run read, or every so many of its pixels."""
     grid = plan.sampled(geobox)
     if plan.step == 1:
-        return RasterPair(*scenes, options, Correction(displacement), geobox=grid)
+        before, after = displacements
+        return RasterPair(*scenes, options, Correction(after, displacement_before=before), geobox=grid)
     coarse = coarsened(scenes[0], grid), coarsened(scenes[1], grid)
-    correction = Correction(displacement.on_pixels_of(plan.step))
+    before, after = (displacement.on_pixels_of(plan.step) for displacement in displacements)
+    correction = Correction(after, displacement_before=before)
     return RasterPair(*coarse, replace(options, resampling="nearest"), correction, geobox=grid)
 
 

@@ -105,7 +105,9 @@ def draw_pictures(
     pictures = {"probability": probability_picture(probability)}
     if inputs is None:
         return pictures
-    removed = Displacement.from_json(record["preparation"]["displacement_removed_px"])
+    of_before, of_after = (
+        Displacement.from_json(record["preparation"][f"displacement_removed_{date}px"]) for date in ("before_", "")
+    )
     with rasterio.open(probability) as dataset:
         geobox = GeoBox.from_rio(dataset)
     names = [f"{role.capitalize()}, {words.day(record['dates'][role])}" for role in ("before", "after")]
@@ -114,7 +116,7 @@ def draw_pictures(
         inputs.after,
         geobox,
         options=inputs.options,
-        displacement=removed,
+        displacements=(of_before, of_after),
         names=(names[0], names[1]),
     )
     return {"before": before, "after": after, **pictures}

@@ -27,6 +27,7 @@ from changedet.vectorize.source import opened, rasterio_window
 from changedet.vectorize.zonal import means
 
 Floats = NDArray[np.float64]
+Place = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 _BY_VALUE = {MaskFlags.all_valid, MaskFlags.nodata}
 
@@ -61,13 +62,13 @@ class Imagery:
     Attributes:
         before: bands of the earlier date.
         after: the same of the later date.
-        displacement: gives for rows and columns of the mask (px) how far (row, col; px) the later date is displaced;
-            None where it is not.
+        displacements: of each date, gives for rows and columns of the mask (px) how far (row, col; px) the date is
+            displaced; None where it is not.
     """
 
     before: tuple[ImageBand, ...]
     after: tuple[ImageBand, ...]
-    displacement: Callable[[Floats, Floats], tuple[Floats, Floats]] | None = None
+    displacements: tuple[Place | None, Place | None] = (None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ class Images:
 
     def __init__(self, imagery: Imagery | None, grid: GeoBox, stack: ExitStack) -> None:
         self._grid = grid
-        self._displacement = imagery.displacement if imagery else None
+        self._displacements = imagery.displacements if imagery else (None, None)
         files = (
             [] if imagery is None else [*self._opened(0, imagery.before, stack), *self._opened(1, imagery.after, stack)]
         )
@@ -115,7 +116,7 @@ class Images:
             own = tuple(group)
             dataset = stack.enter_context(opened(path))
             geobox = own[0].geobox or GeoBox.from_rio(dataset)
-            is_displaced = date == 1 and self._displacement is not None
+            is_displaced = self._displacements[date] is not None
             offset = None if is_displaced else pixel_offset(geobox, self._grid)
             yield _File(date, own, dataset, geobox, offset)
 
@@ -163,9 +164,9 @@ class Images:
         return found
 
     def _displaced(self, pixels: Geometries, date: int) -> Geometries:
-        if date == 0 or self._displacement is None:
+        at = self._displacements[date]
+        if at is None:
             return pixels
-        at = self._displacement
 
         def place(points: Floats) -> Floats:
             row, col = at(points[:, 1], points[:, 0])

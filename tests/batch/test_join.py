@@ -25,7 +25,7 @@ from changedet.detect.run import RunResult, run
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.grid import Window
 from changedet.grid.window import blocks
-from changedet.read.displacement import NONE
+from changedet.read.pair import Correction
 from changedet.vectorize import Findings, Labels
 from tests.batch.manifests import manifest_of
 from tests.batch.tiles import layouts_of, outcomes_of, read_whole, write_tiles
@@ -113,7 +113,7 @@ def part_of(before: Path, after: Path, whole: RunResult) -> Part:
     scenes = open_scenes(before, after, config)
     with rasterio.open(whole.path("mask.tif")) as mask:
         labels = Labels.of_tags(mask.tags())
-    return Part("all", labels, imagery_of(scenes, reading_options(config), NONE))
+    return Part("all", labels, imagery_of(scenes, reading_options(config), Correction()))
 
 
 def cut(out: Path, whole: RunResult, windows: list[Window], failed: tuple[str, ...] = ()) -> Outcomes:

@@ -201,6 +201,26 @@ def test_polygons_of_all_intervals_go_to_one_table(tmp_path: Path, model: Path, 
             run_series(dates, tmp_path / "third", **options)
 
 
+def test_dates_that_are_both_displaced_are_looked_up_where_they_lie(tmp_path: Path) -> None:
+    """The second and third dates lie (3, -2) px off the first; what changed between them has its own brightness."""
+    ground = np.stack([texture(280, 280, seed=seed) for seed in range(4)])
+    later = ground.copy()
+    later[:, 100:140, 60:100] += 0.3
+    paths = []
+    for number, (image, row, col) in enumerate([(ground, 10, 10), (ground, 7, 12), (later, 7, 12)]):
+        seen = np.rint(image[:, row : row + 256, col : col + 256] * 10_000).astype(np.uint16)
+        paths.append(write_raster(tmp_path / f"{number}.tif", seen, names=RGBN))
+    options: dict[str, Any] = {"detector": "cva", "threshold": "otsu", "coregister": True, "report": False}
+    series = run_series(paths, tmp_path / "out", **options)
+    removed = series.intervals[1].record["preparation"]
+    for date in ("displacement_removed_px", "displacement_removed_before_px"):
+        assert (removed[date]["row"], removed[date]["col"]) == pytest.approx((3, -2), abs=0.05)
+    largest = series.intervals[1].changes.sort_values("area_m2").iloc[-1]
+    assert largest.area_m2 == pytest.approx(40 * 40 * 100, rel=0.05)
+    assert largest.brightness_change == pytest.approx(0.3, abs=0.01)
+    assert largest.geometry.centroid.x == pytest.approx(500_000 + (80 - 10) * 10, abs=2)
+
+
 def test_undated_intervals_go_to_no_common_table(tmp_path: Path, model: Path) -> None:
     image = np.stack([texture(40, 40, seed=seed) for seed in range(4)]) * 10_000
     paths = [write_raster(tmp_path / f"{n}.tif", image.astype(np.uint16), names=RGBN) for n in range(3)]

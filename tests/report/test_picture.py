@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
-from changedet.read.displacement import Displacement
+from changedet.read.displacement import NONE, Displacement
 from changedet.read.opening import open_scene
 from changedet.read.pair import PairOptions
 from changedet.report import picture
@@ -148,7 +148,7 @@ def test_the_shift_that_the_run_removed_is_removed_here_too(tmp_path: Path) -> N
         open_scene(write_raster(tmp_path / "a.tif", np.roll(image, (2, 3), (0, 1)))),
     ]
     first, second = date_pictures(
-        *scenes, geobox(60, 60), options=PairOptions(), displacement=Displacement.constant(2.0, 3.0)
+        *scenes, geobox(60, 60), options=PairOptions(), displacements=(NONE, Displacement.constant(2.0, 3.0))
     )
     inner = np.s_[8:-8, 8:-8, 0]
     np.testing.assert_allclose(pixels(first)[inner].astype(int), pixels(second)[inner], atol=25)

@@ -53,7 +53,7 @@ def test_sums_of_strips_are_what_exactextract_finds_on_the_same_pixels(make_rast
     imagery = bands(make_raster(SCENE)), bands(make_raster(stored, transform=place, nodata=3))
 
     _, before, after = reflectance(mask, Imagery(*imagery), rows=rows)
-    _, same, oracle = reflectance(mask, Imagery(*imagery, still), rows=rows)  # a displacement, of nothing
+    _, same, oracle = reflectance(mask, Imagery(*imagery, (None, still)), rows=rows)  # a displacement, of nothing
 
     assert before == pytest.approx(same, rel=1e-9)
     assert after == pytest.approx(oracle, rel=1e-6, nan_ok=True)
@@ -71,12 +71,17 @@ def test_pixels_that_a_file_hides_do_not_count(make_raster):
     assert before == pytest.approx(np.array([[20.0]]))
 
 
-def test_a_later_date_that_is_displaced_is_looked_up_where_it_lies(make_raster):
+def test_a_date_that_is_displaced_is_looked_up_where_it_lies(make_raster):
     moved = Affine(10, 0, NORTH_UP.c - 80, 0, -10, NORTH_UP.f)
     scenes = bands(make_raster(SCENE)), bands(make_raster(SCENE, transform=moved))
 
-    _, before, after = reflectance(make_raster(MASK), Imagery(*scenes, lambda r, c: (0 * r, 0 * c - 8)))
+    def there(rows, cols):
+        return 0 * rows, 0 * cols - 8
 
+    _, before, after = reflectance(make_raster(MASK), Imagery(*scenes, (None, there)))
+    _, other, same = reflectance(make_raster(MASK), Imagery(*reversed(scenes), (there, None)))
+
+    assert other == pytest.approx(same, rel=1e-6)
     assert after == pytest.approx(before, rel=1e-6)
 
 
