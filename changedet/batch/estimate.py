@@ -20,6 +20,7 @@ from changedet.config import RunConfig
 from changedet.detect.budget import CACHE_BYTES, lattice_of
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.ensemble import EnsembleDetector
+from changedet.detect.fused import network_of
 from changedet.detect.label_free import StatisticDetector
 from changedet.detect.method import choose_method
 from changedet.detect.prepare import prepare
@@ -104,7 +105,7 @@ def probe(pair: Pair, config: RunConfig, longest: int, method_of: MethodOf = cho
 def _bytes_per_px(detector: ChangeDetector, config: RunConfig) -> float:
     """Return what a pixel takes in mask, probability, uncertainty and statistic, overviews included."""
     probability = detector.classes * np.dtype(config.probability_dtype).itemsize
-    uncertainty = detector.classes if isinstance(detector, EnsembleDetector) else 0
+    uncertainty = detector.classes if isinstance(network_of(detector), EnsembleDetector) else 0
     names = detector.fitted.statistic.names if isinstance(detector, StatisticDetector) else ()
     return (1 + probability + uncertainty + 4 * len(names)) * _OVERVIEWS
 

@@ -275,6 +275,8 @@ class TrainConfig(Config):
         calibration: of the finished model's probabilities, fitted to the held-out scenes of all folds, see
             `changedet.network.card.Calibration`; its threshold is chosen there too. `platt` takes back what drawing
             half of the chips around changes does to the probabilities, which `temperature` cannot.
+        urban_weight: what a unit of `changedet.stats.urban.UrbanChange`, fitted to each pair by itself, adds to the
+            network's logit where models are scored and used; 0 for the network alone. Training does not see it.
         scene_memory: bytes that the scenes may take in each process; a set that does not fit is read from disk as chips
             are drawn, the latest blocks kept within as much. The chips are the same.
         threads: torch's threads; part of the recipe, as the order of sums, and so the figures, depend on it.
@@ -309,6 +311,7 @@ class TrainConfig(Config):
     ema: float = Field(default=0.99, ge=0, lt=1)
     early_stop: EarlyStop | None = None
     calibration: HeldOutCalibration = "platt"
+    urban_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     scene_memory: Bytes = Field(default=4 * 10**9, ge=0)
     threads: int = Field(default=1, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

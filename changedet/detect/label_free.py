@@ -19,7 +19,7 @@ from changedet.stats.otsu import otsu_threshold
 from changedet.stats.pca_kmeans import PcaKmeans, filled_magnitude, fit_pca_kmeans, neighbourhoods
 from changedet.stats.sfa import SlowFeatures
 from changedet.stats.statistic import Statistic
-from changedet.stats.urban import UrbanChange
+from changedet.stats.urban import UrbanChange, fit_urban
 
 # Of a process with rasterio, geopandas and scipy loaded, the sample of the pair and its fits; torch takes more.
 BASE_BYTES: Final = 600_000_000
@@ -122,7 +122,7 @@ def fit(name: str, sample: PairSample) -> Fitted:
 def _fit_statistic(name: str, sample: PairSample) -> Statistic:
     match name:
         case "urban":
-            return UrbanChange.of_bands(Mad.from_moments(sample.moments), sample.pair.bands)
+            return fit_urban(sample.moments, sample.pair.bands)
         case "cva":
             return Cva.from_moments(sample.moments)
         case "mad":

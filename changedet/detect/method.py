@@ -10,6 +10,7 @@ from changedet.config import Detector, RunConfig
 from changedet.detect.choose import check_resolution, choose_encoder, choose_model, told_missing
 from changedet.detect.detector import ChangeDetector, NetworkDetector
 from changedet.detect.ensemble import open_detectors
+from changedet.detect.fused import FusedDetector, PairTerm, fit_term
 from changedet.detect.label_free import Fitted, StatisticDetector, fit, fit_posterior
 from changedet.detect.prepare import Preparation
 from changedet.detect.sample import sample_pair
@@ -67,7 +68,7 @@ class Method(Protocol):
 
 
 class NetworkMethod:
-    """A network: there is nothing to fit."""
+    """A network, joined with a statistic of the pair where its card says so."""
 
     def __init__(self, detector: NetworkDetector) -> None:
         self._detector = detector
@@ -85,13 +86,16 @@ class NetworkMethod:
         self, pair: BiTemporalPair, preparation: Preparation, progress: Progress
     ) -> tuple[ChangeDetector, Preparation]:
         """See `Method`."""
-        del pair, progress
-        return self._detector, preparation
+        if not self._card.urban_weight:
+            return self._detector, preparation
+        term = fit_term(pair, progress)
+        return FusedDetector(self._detector, term), replace(preparation, term=term)
 
     def restored(self, preparation: Mapping[str, Any]) -> ChangeDetector:
         """See `Method`."""
-        del preparation
-        return self._detector
+        if not self._card.urban_weight:
+            return self._detector
+        return FusedDetector(self._detector, PairTerm.from_json(preparation["joined"]))
 
     def threshold(self, asked: float | str | None, preparation: Preparation) -> Threshold:
         """See `Method`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from changedet.config import Coregister, Normalize
+from changedet.detect.fused import PairTerm
 from changedet.detect.label_free import Fitted
 from changedet.errors import ConfigError, PairError
 from changedet.grid.window import blocks
@@ -31,11 +32,13 @@ class Preparation:
         report: the pair report.
         correction: what is put right while the pair is read.
         fitted: what a label-free detector learned; None for a network.
+        term: what of the pair is joined with a network's answer; None where nothing is.
     """
 
     report: PairReport
     correction: Correction
     fitted: Fitted | None = None
+    term: PairTerm | None = None
 
     def known(self) -> Fitted:
         """Return what was fitted.
@@ -56,6 +59,7 @@ class Preparation:
             "curves_before": _plain(correction.before),
             "curves_after": _plain(correction.after),
             **({} if self.fitted is None else {"fitted": self.fitted.as_json()}),
+            **({} if self.term is None else {"joined": self.term.as_json()}),
         }
 
 

@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.ensemble import EnsembleDetector
+from changedet.detect.fused import network_of
 from changedet.detect.label_free import StatisticDetector
 from changedet.detect.pipe import Halves, WindowSink
 from changedet.detect.threshold import Threshold
@@ -59,7 +60,7 @@ def open_sinks(
     with ExitStack() as stack:
         stored = RasterSink(folder / STORED, probability_layout(geobox, classes=classes, tags=tags, dtype=dtype))
         statistic = None
-        if isinstance(detector, EnsembleDetector):
+        if isinstance(network_of(detector), EnsembleDetector):
             spread = RasterSink(folder / _SPREAD, uncertainty_layout(geobox, classes=classes, tags=tags))
             yield Halves(stack.enter_context(stored), stack.enter_context(spread)), None
             return

@@ -53,7 +53,7 @@ class PairSample:
             halo: px it sees around a pixel.
         """
         sample: UniformSample | None = None
-        for index in self._drawn_blocks():
+        for index in _drawn(len(self.blocks)):
             block = self.blocks[index]
             around = Window(block.row - halo, block.col - halo, block.height + 2 * halo, block.width + 2 * halo)
             chip = self.pair.read(around)
@@ -62,12 +62,6 @@ class PairSample:
             sample = sample or UniformSample(_size(len(values)), _SEED)
             sample.add(index, values)
         return np.empty((1, 0), np.float32) if sample is None else sample.values()
-
-    def _drawn_blocks(self) -> list[int]:
-        if len(self.blocks) <= _MOST_BLOCKS:
-            return list(range(len(self.blocks)))
-        drawn = np.random.default_rng(_SEED).choice(len(self.blocks), _MOST_BLOCKS, replace=False)
-        return sorted(map(int, drawn))
 
     def as_json(self) -> dict[str, Any]:
         """Return how large it is, for run.json."""
@@ -93,6 +87,36 @@ def sample_pair(pair: BiTemporalPair, progress: Callable[[str, int, int], None])
         there += [window] if chip.valid.any() else []
         progress("statistics", index + 1, len(lattice))
     return PairSample(pair, total, sample.values(), tuple(there))
+
+
+def moments_of(
+    read: Callable[[Window], Chip], shape: tuple[int, int], bands: int, progress: Callable[[str, int, int], None]
+) -> Moments:
+    """Return the moments of the stacked bands (before, then after) of the valid pixels, of at most 64 blocks.
+
+    Args:
+        read: what reads a pair.
+        shape: its height and width, px.
+        bands: how many it has.
+        progress: hears of every block.
+
+    Raises:
+        SceneError: a block cannot be read.
+    """
+    lattice = blocks(*shape, _BLOCK_PX)
+    drawn, total = _drawn(len(lattice)), Moments.none(2 * bands)
+    for done, index in enumerate(drawn, start=1):
+        chip = read(lattice[index])
+        total += Moments.of(np.concatenate([chip.before[:, chip.valid], chip.after[:, chip.valid]]))
+        progress("statistics", done, len(drawn))
+    return total
+
+
+def _drawn(count: int) -> list[int]:
+    """Return which of so many blocks are looked at."""
+    if count <= _MOST_BLOCKS:
+        return list(range(count))
+    return sorted(map(int, np.random.default_rng(_SEED).choice(count, _MOST_BLOCKS, replace=False)))
 
 
 def _size(variables: int) -> int:

@@ -21,6 +21,7 @@ from changedet.config import RunConfig, check_options
 from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_chips_of
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.encode import Encoder, KeepsFeatures
+from changedet.detect.fused import FusedDetector, network_of
 from changedet.detect.method import Method, choose_method
 from changedet.detect.pipe import WindowSink
 from changedet.detect.prepare import SeriesPreparation, prepare_series
@@ -236,7 +237,8 @@ def _detect(
             if each.earlier is not None:
                 restore(each.earlier, sink, statistic)
         new = [each for each in intervals if each.earlier is None]
-        if new and isinstance(new[0].detector, KeepsFeatures) and new[0].detector.keeps_features:
+        network = network_of(new[0].detector) if new else None
+        if isinstance(network, KeepsFeatures) and network.keeps_features:
             _detect_by_date(opened[0], new, {each.number: sinks[each.number][0] for each in new}, progress)
             return
         for each in new:
@@ -256,13 +258,16 @@ def _sinks(
 def _detect_by_date(
     series: RasterSeries, intervals: Sequence[_Interval], sinks: Mapping[int, WindowSink], progress: Progress
 ) -> None:
-    encoder, plan = Encoder(intervals[0].detector), intervals[0].plan
+    encoder, plan = Encoder(network_of(intervals[0].detector)), intervals[0].plan
     dtype = intervals[0].detection.config.probability_dtype
+    detectors = {each.number: each.detector for each in intervals}
     for done, planned in enumerate(plan.chips, start=1):
         rows, cols = planned.core.relative_to(planned.read).slices
         for number, chip in enumerate(series.read(planned.read)):
             if number in sinks:
-                probability = encoder.probability(chip.before, chip.after)[:, rows, cols]
+                probability, detector = encoder.probability(chip.before, chip.after)[:, rows, cols], detectors[number]
+                if isinstance(detector, FusedDetector):
+                    probability = detector.join(probability, chip, (rows, cols))
                 sinks[number].write(planned.core, stored_as(dtype, probability, chip.valid[rows, cols]))
         progress("detect", done, len(plan.chips))
 

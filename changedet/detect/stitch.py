@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from changedet.detect.detector import ChangeDetector
+from changedet.detect.fused import FusedDetector, network_of
 from changedet.detect.label_free import StatisticDetector
 from changedet.detect.pipe import ReadAhead, WindowSink, WriteBehind
 from changedet.errors import ConfigError
@@ -103,7 +104,10 @@ def _core(chip: Chip, core: Window, answers: Answers, dtype: str) -> NDArray[Any
     if not valid.any():
         # Nothing to say there, and the network need not be asked: exact, as its answer would not be kept.
         return stored_as(dtype, np.zeros((answers.detector.classes, *valid.shape), np.float32), valid)
-    return stored_as(dtype, answers.to(chip)[:, rows, cols], valid)
+    answer = answers.to(chip)[:, rows, cols]
+    if isinstance(answers.detector, FusedDetector):
+        answer = answers.detector.join(answer, chip, (rows, cols))
+    return stored_as(dtype, answer, valid)
 
 
 class Answers:
@@ -111,6 +115,7 @@ class Answers:
 
     A network that compares |f1 - f2| has, whatever the dates show. That is not taken on trust: the answer to the first
     chip whose dates are equal is compared, bit by bit, with that to noise, and where they differ every chip is asked.
+    What a fused detector joins with its network's answer is left to `stitch`.
     """
 
     def __init__(self, detector: ChangeDetector) -> None:
@@ -129,7 +134,7 @@ class Answers:
         return self._to_equal
 
     def _asked(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
-        answer: NDArray[np.float32] = self.detector.predict(before[None], after[None])[0]
+        answer: NDArray[np.float32] = network_of(self.detector).predict(before[None], after[None])[0]
         return answer
 
 

@@ -19,7 +19,7 @@ from changedet.grid.quantise import STEPS
 from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 from changedet.learn.curves import PrecisionRecall, Reliability
 from changedet.learn.datasets import LabelledDataset
-from changedet.learn.evaluate import Report, check_places, score_model
+from changedet.learn.evaluate import Report, check_places, own, score_model
 from changedet.network.calibration import probability_of
 from changedet.network.card import Calibration, Card
 from changedet.network.package import ChangeModel, load_model
@@ -78,12 +78,17 @@ def calibrate(
     """
     model = load_model(name)
     check_places(model.card, dataset, config)
-    plain = _with_card(model, calibration=None)
+    if model.card.urban_weight and method == "isotonic":
+        raise ConfigError(
+            f"an isotonic calibration of {name}, which is joined with a statistic of the pair",
+            expected="temperature or platt, which scale both",
+        )
+    plain = own(model)
     before = score_model([plain], dataset, config, report).pixels
     if not (before.changed.any() and before.unchanged.any()):
         raise ConfigError(f"{dataset.name} holds only change or none", expected="changed and unchanged valid pixels")
     calibration = fit(before, method, data=dataset.name)
-    fitted = _with_card(model, calibration=calibration)
+    fitted = _with_card(plain, calibration=calibration, urban_weight=plain.card.urban_weight * calibration.slope)
     after = score_model([fitted], dataset, config, report).pixels
     threshold = choose_threshold(after, wish)
     figures = {**model.card.figures, "calibration": _figures(before, after, threshold, dataset)}

@@ -72,6 +72,7 @@ def make_card(
         commercial_use=config.commercial_use,
         data=config.description,
         calibration=calibration,
+        urban_weight=config.urban_weight * (calibration.slope if calibration else 1.0),
         initial_weights=network.initial_weights,
         places=tuple(source.place() for source in open_dataset(config.data).scenes),
         trained=datetime.now(UTC).date().isoformat(),

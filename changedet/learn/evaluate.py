@@ -24,6 +24,7 @@ from changedet.learn.curves import PrecisionRecall, Reliability
 from changedet.learn.datasets import LabelledDataset, SceneSource, TrainingScene, refuse_overlap
 from changedet.learn.objects import ObjectCounts
 from changedet.learn.predict import predict
+from changedet.learn.scene_term import SceneTerm
 from changedet.learn.score import SceneScore, score_scene
 from changedet.network.base import ChangeNetwork
 from changedet.network.calibration import probability_of
@@ -229,7 +230,7 @@ def score_model(
     """
     if config.protocol == "oscd":
         # Published figures are of what a network itself holds likelier than not.
-        members = [_own(model) for model in members]
+        members = [own(model) for model in members]
     scenes = []
     for source in dataset.scenes:
         detector = _detector(members, source, config)
@@ -248,9 +249,10 @@ def score_model(
     return ModelScore(detector.card, detector.digest, threshold, tuple(scenes))
 
 
-def _own(model: ChangeModel) -> ChangeModel:
-    """Return a model whose probabilities are its network's own."""
-    card = model.card.model_copy(update={"calibration": None})
+def own(model: ChangeModel) -> ChangeModel:
+    """Return a model whose probabilities are not calibrated: its network's own, joined with the pair's as before."""
+    slope = 1.0 if model.card.calibration is None else model.card.calibration.slope
+    card = model.card.model_copy(update={"calibration": None, "urban_weight": model.card.urban_weight / slope})
     return ChangeModel(model.network, card, model.digest).eval()
 
 
@@ -276,15 +278,18 @@ def _far_off(card: Card, dataset: LabelledDataset) -> list[str]:
     return [f"pixels of {worst:.3g} m, where {card.name} learned from {card.resolution_m:g} m: expect poorer figures"]
 
 
-def evaluate_scene(network: ChangeNetwork, scene: TrainingScene, chip_px: int | None = None) -> ProbabilityHistogram:
+def evaluate_scene(
+    network: ChangeNetwork, scene: TrainingScene, chip_px: int | None = None, term: SceneTerm | None = None
+) -> ProbabilityHistogram:
     """Return the histogram of one scene, from the bytes that a run would store.
 
     Args:
         network: in eval mode, on the CPU.
         scene: with its truth, in memory or on disk.
         chip_px: see `changedet.learn.predict`.
+        term: what of the pair is joined with the network's answer.
     """
-    parts = _stored(network, scene, chip_px)
+    parts = _stored(network, scene, chip_px, term)
     histograms = (ProbabilityHistogram.of(stored_change(stored), truth > 0, valid) for stored, truth, valid in parts)
     return sum(histograms, start=ProbabilityHistogram.empty())
 
@@ -296,9 +301,10 @@ def evaluate_classes(network: ChangeNetwork, scene: TrainingScene, chip_px: int 
 
 
 def _stored(
-    network: ChangeNetwork, scene: TrainingScene, chip_px: int | None
+    network: ChangeNetwork, scene: TrainingScene, chip_px: int | None, term: SceneTerm | None = None
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]]:
     """Yield stored probabilities (K, H, W), truth (H, W) and valid (H, W) of windows that make up a scene."""
     for window, logits in predict(network, scene, chip_px):
         _, _, truth, valid = scene.read(window)
-        yield quantise(probability_of(logits[None], None)[0].numpy(), valid), truth, valid
+        probability = probability_of(logits[None], None)[0].numpy()
+        yield quantise(term.join(probability, window) if term else probability, valid), truth, valid

@@ -18,7 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from changedet.config import AugmentConfig, FinetuneConfig, RunConfig
 from changedet.detect.budget import plan_within
-from changedet.detect.stitch import stitch
+from changedet.detect.fused import fused
+from changedet.detect.stitch import silent, stitch
 from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ModelError
 from changedet.grid import Window
@@ -119,8 +120,8 @@ class _ArraySink:
 
 def _mapped(model: ChangeModel, files: CutPair, config: FinetuneConfig) -> NDArray[np.uint8]:
     """Return the stored probabilities (H, W) of the reviewed pair, as a run would give them."""
-    detector = TorchDetector(model, "cpu", files.before.names)
     with files.open() as pair:
+        detector = fused(TorchDetector(model, "cpu", files.before.names), pair, silent)
         height, width = pair.geobox.shape
         plan = plan_within(height, width, detector, halo=detector.halo, max_memory=config.max_memory)
         sink = _ArraySink((height, width))

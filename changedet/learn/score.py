@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from changedet.detect.budget import plan_within
 from changedet.detect.detector import ChangeDetector
+from changedet.detect.fused import fused
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.grid import Window
 from changedet.grid.quantise import NODATA, stored_change, stored_threshold
@@ -104,6 +105,7 @@ def score_scene(
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="changedet-")))
         geobox = opened.pair.geobox
         height, width = geobox.shape
+        detector = fused(detector, opened.pair, progress)
         plan = plan_within(height, width, detector, halo=detector.halo, max_memory=max_memory)
         layout = RasterLayout(geobox)
         with RasterSink(work / "mask.tif", layout) as mask, RasterSink(work / "truth.tif", layout) as truth:

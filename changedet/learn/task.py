@@ -26,6 +26,7 @@ from changedet.learn.held_out import HeldOut
 from changedet.learn.kinds import Kinds
 from changedet.learn.log import read_log
 from changedet.learn.predict import chip_of
+from changedet.learn.scene_term import fit_scene_term
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
 from changedet.network.metric import MetricNetwork
@@ -71,7 +72,7 @@ def run_task(task: Task) -> str:
     chip = chip_of(network, len(bands), task.config.augment.crop_px)
     kinds = Kinds.of(task.config.data)
     for name in task.held_out:
-        histogram, classes = _scored(network, cities[name], chip, kinds)
+        histogram, classes = _scored(task, network, cities[name], chip, kinds)
         pooled = pooled + histogram
         result["cities"][name] = {**histogram.as_json(), **({"classes": classes.pixels.tolist()} if classes else {})}
     threshold = pooled.best_threshold() if task.held_out else 0.5
@@ -83,10 +84,11 @@ def run_task(task: Task) -> str:
 
 
 def _scored(
-    network: ChangeNetwork, scene: TrainingScene, chip: int | None, kinds: Kinds
+    task: Task, network: ChangeNetwork, scene: TrainingScene, chip: int | None, kinds: Kinds
 ) -> tuple[ProbabilityHistogram, ClassHistogram | None]:
     if not kinds.several:
-        return evaluate_scene(network, scene, chip), None
+        bands, weight = task.config.models[task.model].bands, task.config.urban_weight
+        return evaluate_scene(network, scene, chip, fit_scene_term(scene, bands, weight) if weight else None), None
     classes = evaluate_classes(network, scene, chip)
     return classes.change(), classes
 

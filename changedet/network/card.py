@@ -141,6 +141,8 @@ class Card(BaseModel):
         data: what it was trained on.
         calibration: from the network's sigmoid to the probability; None for the sigmoid itself. The threshold counts
             after it.
+        urban_weight: what a unit of the pair's own `changedet.stats.urban.UrbanChange` above its border adds to the
+            calibrated logit; 0 for the network alone. The threshold counts after it.
         initial_weights: what its training began with: `random`, or the name of pretrained weights of the encoder.
         parents: name and SHA-256 of the model files this one was made from.
         places: the scenes it was trained on; empty where that is not known.
@@ -180,6 +182,7 @@ class Card(BaseModel):
     data: str
     places: tuple[Place, ...] = ()
     calibration: Calibration | None = None
+    urban_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     initial_weights: str = "random"
     parents: tuple[str, ...] = ()
     trained: Annotated[str, BeforeValidator(_iso_date)]
@@ -196,6 +199,9 @@ class Card(BaseModel):
             raise ValueError(f"bands {self.bands} name one twice")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes {self.classes} name one twice")
+        isotonic = self.calibration is not None and self.calibration.method == "isotonic"
+        if self.urban_weight and (len(self.classes) > 1 or isotonic):
+            raise ValueError("urban_weight goes with one kind of change, and with no isotonic calibration")
         if not set(self.optional_bands) < set(self.bands):
             raise ValueError(f"optional_bands {self.optional_bands} must be some of the bands, not all")
         if self.halo_px % self.stride or (self.chip_px or 0) % self.stride:

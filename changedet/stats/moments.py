@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -59,6 +59,10 @@ class Moments:
         mean = self.mean + step * (other.weight / weight)
         between = np.outer(step, step) * (self.weight * other.weight / weight)
         return type(self)(weight, mean, self.scatter + other.scatter + between)
+
+    def of_variables(self, chosen: Sequence[int]) -> Self:
+        """Return the moments of some of the variables, in that order."""
+        return type(self)(self.weight, self.mean[list(chosen)], self.scatter[np.ix_(chosen, chosen)])
 
     @property
     def covariance(self) -> Floats:

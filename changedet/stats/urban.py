@@ -15,13 +15,16 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from changedet.stats.mad import Mad
+from changedet.stats.moments import Moments
 from changedet.stats.statistic import by_pixel
 
 Floats = NDArray[np.float32]
 
+# All at 10 m.
+_FINE: Final = ("B04", "B03", "B02", "B08")
 # Standard deviation (px) of the average around a pixel, and of the one that smooths the vegetation index.
 _AROUND: Final = 2.5
 _AROUND_INDEX: Final = 1.0
@@ -45,11 +48,14 @@ class UrbanChange:
 
     Attributes:
         mad: fitted to the pair.
-        red: channel (0-based), None where there is none.
+        channels: those it looks at (0-based): red, green, blue and near infrared where all four are there, as others
+            are of coarser pixels or hold more season than ground; else all.
+        red: channel, None where there is none.
         nir: likewise, near infrared.
     """
 
     mad: Mad
+    channels: tuple[int, ...]
     red: int | None = None
     nir: int | None = None
     halo = math.ceil(_TRUNCATE * _AROUND)
@@ -57,18 +63,18 @@ class UrbanChange:
     freedom = None
     rule = f"statistic:{_BORDER}"
 
-    @classmethod
-    def of_bands(cls, mad: Mad, bands: Sequence[str]) -> Self:
-        """Return the statistic for channels of these Sentinel-2 names."""
-        green = "B04" in bands and "B08" in bands
-        return cls(mad, bands.index("B04"), bands.index("B08")) if green else cls(mad)
-
     def image(self, before: Floats, after: Floats, valid: NDArray[np.bool_]) -> Floats:
         """See `Statistic`."""
-        root = np.sqrt(by_pixel(self.mad.statistic, before, after)) / np.float32(_mean_of_chi(self.mad.freedom))
+        root = np.sqrt(by_pixel(self.mad.statistic, *self._seen(before, after))) / np.float32(
+            _mean_of_chi(self.mad.freedom)
+        )
         weight = _averaged(valid.astype(np.float32), _AROUND)
         around = _averaged(np.where(valid, root, np.float32(0)), _AROUND) / np.maximum(weight, _LEAST_WEIGHT)
         return (around * self._bare(before, after, valid))[None].astype(np.float32)
+
+    def _seen(self, *dates: Floats) -> tuple[Floats, ...]:
+        channels = list(self.channels)
+        return tuple(date if channels == list(range(len(date))) else date[channels] for date in dates)
 
     def _bare(self, before: Floats, after: Floats, valid: NDArray[np.bool_]) -> Floats:
         """Return how far each pixel (H, W) is from being green at both dates, 0..1."""
@@ -98,12 +104,32 @@ class UrbanChange:
 
     def as_json(self) -> dict[str, Any]:
         """See `Statistic`."""
-        return {**self.mad.as_json(), "red": self.red, "nir": self.nir}
+        return {**self.mad.as_json(), "channels": list(self.channels), "red": self.red, "nir": self.nir}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Return what `as_json` wrote."""
-        return cls(Mad.from_json(record), record["red"], record["nir"])
+        return cls(Mad.from_json(record), tuple(record["channels"]), record["red"], record["nir"])
+
+
+def fit_urban(moments: Moments, bands: Sequence[str]) -> UrbanChange:
+    """Fit the statistic to the moments of stacked bands (before, then after) of these Sentinel-2 names.
+
+    Raises:
+        PairError: at one date no band varies.
+    """
+    fine = [bands.index(band) for band in _FINE if band in bands]
+    channels = fine if len(fine) == len(_FINE) else list(range(len(bands)))
+    mad = Mad.from_moments(moments.of_variables([*channels, *(len(bands) + channel for channel in channels)]))
+    red, nir = (bands.index(band) if {"B04", "B08"} <= set(bands) else None for band in ("B04", "B08"))
+    return UrbanChange(mad, tuple(channels), red, nir)
+
+
+def joined(probability: Floats, statistic: Floats, weight: float) -> Floats:
+    """Return a probability (…) whose logit is moved by `weight` for each unit of the statistic above its border."""
+    ends = np.float32(1e-7)
+    moved: Floats = expit(logit(np.clip(probability, ends, 1 - ends)) + np.float32(weight) * (statistic - _BORDER))
+    return moved.astype(np.float32)
 
 
 def _mean_of_chi(freedom: int) -> float:

@@ -18,6 +18,7 @@ from changedet.learn.crossvalidate import best_candidate, train_models
 from changedet.learn.datasets import LabelledScene, load_scene, open_dataset
 from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.held_out import HeldOut
+from changedet.learn.scene_term import fit_scene_term
 from changedet.learn.task import Task, run_task
 from changedet.network.base import ChangeNetwork
 from changedet.network.calibration import probability_of
@@ -29,6 +30,9 @@ _CITIES = ("a", "b", "c")
 _SIZE = 160  # px, large enough for a halo to be measured
 MakeOscd = Callable[..., Path]
 MakeConfig = Callable[..., TrainConfig]
+
+
+_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def _memory_unmeasured() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, make_oscd: MakeOscd, make_config: MakeConfig) -> _Trained:
     root = tmp_path_factory.mktemp("learn")
-    config = make_config(data=make_oscd(root / "oscd", _CITIES, _SIZE), out=root / "runs", folds=[["a"], ["b", "c"]])
+    data = make_oscd(root / "oscd", _CITIES, _SIZE)
+    config = make_config(data=data, out=root / "runs", folds=[["a"], ["b", "c"]], urban_weight=_WEIGHT)
     lines: list[str] = []
     (model,) = train_models(config, jobs=1, command="changedet train it", report=lines.append)
     scenes = {source.name: load_scene(source, BANDS) for source in open_dataset(config.data).scenes}
@@ -62,7 +67,9 @@ def _recomputed(trained: _Trained, candidate: str) -> HeldOut:
     folds = []
     for fold, cities in enumerate(trained.config.folds):
         network = _loaded(trained, Task("tiny", candidate, fold, trained.config))
-        folds.append({city: evaluate_scene(network, trained.scenes[city]) for city in cities})
+        scenes = [trained.scenes[city] for city in cities]
+        terms = [fit_scene_term(scene, BANDS, _WEIGHT) for scene in scenes]
+        folds.append({s.name: evaluate_scene(network, s, term=t) for s, t in zip(scenes, terms, strict=True)})
     return HeldOut(tuple(folds))
 
 
@@ -96,7 +103,10 @@ def test_the_best_candidate_is_shipped_with_its_card(trained: _Trained) -> None:
     best = max(every, key=lambda name: every[name]["pooled"]["f1"])
     assert model.card.figures == every[best]
     assert model.card.threshold == every[best]["threshold"]
-    assert model.card.calibration == _recomputed(trained, best).calibrated("platt").calibration
+    calibration = _recomputed(trained, best).calibrated("platt").calibration
+    assert calibration is not None
+    assert model.card.calibration == calibration
+    assert model.card.urban_weight == pytest.approx(_WEIGHT * calibration.slope)
     assert model.card.architecture == {"diff": "fc_siam_diff", "early": "fc_ef"}[best]
     assert (model.card.name, model.card.bands, model.card.command) == ("tiny", BANDS, "changedet train it")
     assert len(trained.lines) == 2 * 2 + 1 + 1

@@ -12,7 +12,7 @@ from changedet.stats.moments import Moments
 from changedet.stats.pca_kmeans import PcaKmeans, filled_magnitude, fit_pca_kmeans, neighbourhoods
 from changedet.stats.sfa import SlowFeatures
 from changedet.stats.statistic import Statistic
-from changedet.stats.urban import UrbanChange
+from changedet.stats.urban import fit_urban
 
 Image = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ def _statistic(name: str, before: Image, after: Image) -> Statistic:
         magnitude = filled_magnitude(cva, before, after, np.ones(before.shape[1:], np.bool_), 0.0)
         return fit_pca_kmeans(cva, 0.5, neighbourhoods(magnitude, 0.5).reshape(25, -1))
     if name == "urban":
-        return UrbanChange.of_bands(Mad.from_moments(moments), ("B04", "B08", "B03")[: len(before)])
+        return fit_urban(moments, ("B04", "B08", "B03")[: len(before)])
     fits = {"cva": Cva.from_moments, "mad": Mad.from_moments, "sfa": SlowFeatures.from_moments}
     fitted = fits[name](moments)
     return fitted if isinstance(fitted, Cva) else ChiSquare(fitted)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import gamma
 
-from changedet.stats.mad import Mad
 from changedet.stats.moments import Moments
-from changedet.stats.urban import UrbanChange
+from changedet.stats.urban import UrbanChange, fit_urban
 
 BANDS = ("B04", "B03", "B02", "B08")
 
@@ -20,7 +19,7 @@ def _dates(height: int = 60, width: int = 70) -> tuple[np.ndarray, np.ndarray]:
 
 def _fitted(before: np.ndarray, after: np.ndarray, bands: tuple[str, ...] = BANDS) -> UrbanChange:
     stacked = np.concatenate([before, after]).reshape(2 * len(before), -1)
-    return UrbanChange.of_bands(Mad.from_moments(Moments.of(stacked)), bands)
+    return fit_urban(Moments.of(stacked), bands)
 
 
 def test_is_the_weighted_mean_of_its_surroundings() -> None:

@@ -1,0 +1,55 @@
+"""What of a labelled scene is joined with a network's answer, as `changedet.detect.fused` does it with a pair's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from changedet.detect.sample import moments_of
+from changedet.detect.stitch import silent
+from changedet.grid import Window
+from changedet.learn.datasets.training import TrainingScene
+from changedet.read.pair import Chip
+from changedet.stats.urban import UrbanChange, fit_urban, joined
+
+
+@dataclass(frozen=True, slots=True)
+class SceneTerm:
+    """The statistic of one scene.
+
+    Attributes:
+        scene: it is of.
+        statistic: fitted to it.
+        weight: what a unit of it adds to the logit.
+    """
+
+    scene: TrainingScene
+    statistic: UrbanChange
+    weight: float
+
+    def join(self, probability: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+        """Join a network's answer (1, H, W) over a window of the scene with the statistic there."""
+        halo, (height, width) = self.statistic.halo, self.scene.shape
+        around = Window(window.row - halo, window.col - halo, window.height + 2 * halo, window.width + 2 * halo)
+        inside = around.intersect(Window(0, 0, height, width))
+        assert inside is not None  # noqa: S101 - the window lies in the scene
+        before, after, _, valid = self.scene.read(inside)
+        image = self.statistic.image(before.astype(np.float32), after.astype(np.float32), valid)
+        return joined(probability, image[:, *window.relative_to(inside).slices], self.weight)
+
+
+def fit_scene_term(scene: TrainingScene, bands: tuple[str, ...], weight: float) -> SceneTerm:
+    """Fit the statistic to a scene whose channels are these Sentinel-2 bands.
+
+    Raises:
+        PairError: at one date no band varies.
+    """
+
+    def read(window: Window) -> Chip:
+        before, after, _, valid = scene.read(window)
+        return Chip(before.astype(np.float32), after.astype(np.float32), valid, window)
+
+    moments = moments_of(read, scene.shape, len(bands), silent)
+    return SceneTerm(scene, fit_urban(moments, bands), weight)
