@@ -92,12 +92,36 @@ def test_a_pipeline_file_gives_the_options_it_says_and_defaults_for_the_rest(tmp
         (RUN + "  co: {COMPRESS: [1]}\n", r"line 6: run\.co\.COMPRESS"),
         (RUN.replace("  after: b.tif\n", ""), r"line 2: run\.after: Field required"),
         (RUN + "detect: {}\n", r"line 6: detect: unknown key"),
-        ("{}\n", "line 1: file: .*one block: run, train or dataset"),
+        ("{}\n", "line 1: file: .*one block: run, batch, train or dataset"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"file\.yaml, " + message):
         load_pipeline(_file(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("before: a.tif", "before and after go together"),
+        ("xyz: 12", "xyz is of a plan, which takes before and after"),
+        ("aoi: a.gpkg", "aoi is of a plan, which takes before and after"),
+        ("stac: true", "stac is of one run"),
+        ("scheduler: tcp://h:1\n  workers: 2", "workers are those of the scheduler"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused_with_its_line(options: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"file\.yaml, line 1: batch: .*" + message):
+        load_pipeline(_file(tmp_path, f"batch:\n  manifest: m.csv\n  out: out\n  {options}\n"))
+
+
+def test_the_options_of_a_batch_are_shared_out_among_plan_and_run(tmp_path: Path) -> None:
+    options = "aoi: a.gpkg, xyz: 9, halo: 8, workers: 3, co: {LEVEL: '9'}, overwrite: true"
+    text = f"batch: {{before: a, after: b, manifest: m.csv, out: o, {options}}}"
+    step = load_pipeline(_file(tmp_path, text)).batch
+    assert step is not None
+    assert step.plan_options() == {"aoi": "a.gpkg", "xyz": 9, "halo": 8, "co": {"LEVEL": "9"}}
+    assert step.run_options() == {"halo": 8, "workers": 3, "co": {"LEVEL": "9"}, "overwrite": True}
 
 
 def test_every_mistake_is_told(tmp_path: Path) -> None:

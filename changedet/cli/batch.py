@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click import Context
 from rich.markup import escape
 from rich.table import Table
 
-from changedet.cli.batch_plan import plan
+from changedet.cli.batch_plan import plan, plan_scenes
 from changedet.cli.console import ERR, OUT, ProgressBars, shown_area
 from changedet.cli.group import INTERRUPTED, Subgroup
 from changedet.cli.options import (
@@ -25,6 +25,9 @@ from changedet.cli.options import (
     vector_option,
 )
 from changedet.errors import TILES_FAILED
+
+if TYPE_CHECKING:
+    from changedet.config import BatchStep
 
 # More than these would only scroll away; all are in the ledger and in failures.csv.
 _FAILURES_SHOWN = 5
@@ -91,6 +94,30 @@ def run(ctx: Context, /, manifest: str, out: Path, **options: Any) -> None:
     changedet batch run manifest.parquet -o out --workers 8 --threads 2
     changedet batch run manifest.parquet -o out --scheduler tcp://10.0.0.5:8786
     """
+    _run(ctx, manifest, out, options)
+
+
+def batch_step(ctx: Context, step: BatchStep) -> None:
+    """Carry out the block `batch` of a pipeline file: plan, where it says of what, and run."""
+    if step.before is not None and step.after is not None:
+        # Planned anew each time, as the scenes may be others by now: the batch in `out` goes on if it is the same.
+        overwrite = step.overwrite or _is_manifest(step.manifest)
+        plan_scenes(ctx, step.before, step.after, step.manifest, {**step.plan_options(), "overwrite": overwrite})
+    _run(ctx, str(step.manifest), step.out, step.run_options())
+
+
+def _is_manifest(path: Path) -> bool:
+    """Return whether there is a manifest, which another may replace.
+
+    Raises:
+        ConfigError: there is something else.
+    """
+    from changedet.batch.manifest_file import read_manifest
+
+    return path.exists() and len(read_manifest(path)) > 0
+
+
+def _run(ctx: Context, manifest: str, out: Path, options: dict[str, Any]) -> None:
     from changedet.batch.run import run_batch
 
     with _resumable(ctx), ProgressBars(quiet=ctx.obj["quiet"]) as progress:

@@ -75,6 +75,13 @@ def plan(ctx: Context, /, before: str, after: str, out: Path, **options: Any) ->
     changedet batch plan before.json after.json -o tiles.parquet --mgrs
     changedet batch plan 2018.vrt 2020.vrt -o tiles.csv --tiles districts.gpkg --tile-id code
     """
+    plan_scenes(ctx, before, after, out, options)
+    if not ctx.obj["quiet"]:
+        OUT.print(f"next: changedet batch run {escape(str(out))} -o OUT")
+
+
+def plan_scenes(ctx: Context, before: str, after: str, out: Path, options: dict[str, Any]) -> None:
+    """Write the manifest of a batch, and print what it says."""
     from changedet.batch.plan import plan_batch
 
     with ProgressBars(quiet=ctx.obj["quiet"]) as progress:
@@ -91,8 +98,7 @@ def _print_plan(planned: Any) -> None:
     width = max(len(name) for name, _ in rows)
     for name, told in rows:
         OUT.print(f"{name:<{width}}  {escape(told)}")
-    path = escape(str(planned.path))
-    OUT.print(f"written to {path}; next: changedet batch run {path} -o OUT")
+    OUT.print(f"written to {escape(str(planned.path))}")
 
 
 def _rows(planned: Any) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click import Context
 
+from changedet.cli.batch import batch_step
 from changedet.cli.group import command
 from changedet.cli.options import set_option
 from changedet.cli.run import run_scenes
@@ -29,6 +30,8 @@ def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
     if steps.run is not None:
         options = steps.run.model_dump(exclude={"before", "after", "out"}, exclude_unset=True)
         run_scenes(ctx, (steps.run.before, steps.run.after), steps.run.out, options)
+    elif steps.batch is not None:
+        batch_step(ctx, steps.batch)
     elif steps.train is not None:
         train_file(ctx, file, changes, jobs=1)
     else:

@@ -1,7 +1,7 @@
 """What a command or a pipeline file may say. The only place where defaults live."""
 
 from changedet.config.base import NEUTRAL_REFLECTANCE, Bytes, checked, parse_bytes
-from changedet.config.batch import BatchConfig, check_batch_options
+from changedet.config.batch import BatchConfig, BatchStep, check_batch_options
 from changedet.config.data import DatasetConfig, DatasetKind, EvaluateConfig
 from changedet.config.learn import (
     AugmentConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "NEUTRAL_REFLECTANCE",
     "AugmentConfig",
     "BatchConfig",
+    "BatchStep",
     "Bounds",
     "Bytes",
     "Candidate",

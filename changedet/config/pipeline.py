@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from changedet.config.base import Config, key_of, said_of
+from changedet.config.batch import BatchStep
 from changedet.config.data import DatasetConfig
 from changedet.config.learn import TrainConfig
 from changedet.config.run import RunStep
@@ -20,18 +21,20 @@ class Pipeline(Config):
 
     Attributes:
         run: for `changedet run`.
+        batch: for `changedet batch plan` and `changedet batch run`.
         train: for `changedet train`.
         dataset: for `changedet evaluate` and `changedet calibrate`.
     """
 
     run: RunStep | None = None
+    batch: BatchStep | None = None
     train: TrainConfig | None = None
     dataset: DatasetConfig | None = None
 
     @model_validator(mode="after")
     def _one_block(self) -> Pipeline:
-        if sum(block is not None for block in (self.run, self.train, self.dataset)) != 1:
-            raise ValueError("expected one block: run, train or dataset")
+        if sum(block is not None for block in (self.run, self.batch, self.train, self.dataset)) != 1:
+            raise ValueError("expected one block: run, batch, train or dataset")
         return self
 
 
@@ -56,7 +59,7 @@ def load_pipeline(path: str | Path, changes: tuple[str, ...] = ()) -> Pipeline:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{file} holds no block", expected="run:, train: or dataset: at the top level")
+        raise ConfigError(f"{file} holds no block", expected="run:, batch:, train: or dataset: at the top level")
     for change in changes:
         _set(content, change)
     try:
