@@ -92,7 +92,7 @@ def test_a_pipeline_file_gives_the_options_it_says_and_defaults_for_the_rest(tmp
         (RUN + "  co: {COMPRESS: [1]}\n", r"line 6: run\.co\.COMPRESS"),
         (RUN.replace("  after: b.tif\n", ""), r"line 2: run\.after: Field required"),
         (RUN + "detect: {}\n", r"line 6: detect: unknown key"),
-        ("{}\n", "line 1: file: .*one block: run, batch, train or dataset"),
+        ("{}\n", "line 1: file: .*one block: run, batch, train, pretrain or dataset"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(text: str, message: str, tmp_path: Path) -> None:

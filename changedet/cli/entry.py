@@ -19,6 +19,7 @@ from changedet.cli.group import Group
 from changedet.cli.inspect import inspect
 from changedet.cli.models import models
 from changedet.cli.pipeline import pipeline
+from changedet.cli.pretrain import pretrain
 from changedet.cli.report import report
 from changedet.cli.run import run
 from changedet.cli.train import train
@@ -45,7 +46,8 @@ def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
     logging.basicConfig(level=level, format="%(name)s: %(message)s")
 
 
-for _verb in (run, batch, inspect, vectorize, report, clouds, models, pipeline, train, finetune, evaluate, calibrate):
+_learning = (train, pretrain, finetune, evaluate, calibrate)
+for _verb in (run, batch, inspect, vectorize, report, clouds, models, pipeline, *_learning):
     cli.add_command(_verb)
 
 

@@ -8,6 +8,7 @@ from click import Context
 from changedet.cli.batch import batch_step
 from changedet.cli.group import command
 from changedet.cli.options import set_option
+from changedet.cli.pretrain import pretrain_file
 from changedet.cli.run import run_scenes
 from changedet.cli.train import train_file
 from changedet.errors import ConfigError
@@ -34,5 +35,7 @@ def pipeline(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
         batch_step(ctx, steps.batch)
     elif steps.train is not None:
         train_file(ctx, file, changes, jobs=1)
+    elif steps.pretrain is not None:
+        pretrain_file(ctx, file, changes)
     else:
         raise ConfigError(f"{file} names a dataset and nothing to do", remedy="changedet evaluate MODEL " + file)

@@ -11,10 +11,12 @@ from changedet.config.learn import (
     HeldOutCalibration,
     LossConfig,
     ModelPlan,
+    Recipe,
     TrainConfig,
 )
 from changedet.config.pipeline import Pipeline, load_pipeline
 from changedet.config.plan import PlanConfig, check_plan_options
+from changedet.config.pretrain import MadeConfig, PlacesConfig, PretrainConfig, PseudoConfig
 from changedet.config.run import (
     Bounds,
     Coregister,
@@ -46,11 +48,16 @@ __all__ = [
     "FinetuneConfig",
     "HeldOutCalibration",
     "LossConfig",
+    "MadeConfig",
     "ModelPlan",
     "Normalize",
     "Pipeline",
+    "PlacesConfig",
     "PlanConfig",
     "PolygonConfig",
+    "PretrainConfig",
+    "PseudoConfig",
+    "Recipe",
     "Resampling",
     "RunConfig",
     "RunStep",

@@ -10,15 +10,16 @@ from pydantic import Field, model_validator
 from changedet.config.base import DEVICES, Bytes, Config
 
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
-DatasetKind = Literal["oscd", "levir", "whu", "s2looking", "folders", "polygons"]
+DatasetKind = Literal["oscd", "levir", "whu", "s2looking", "folders", "polygons", "pairs"]
 
 
 class DatasetConfig(Config):
-    """Labelled scenes: where they are and how they are laid out.
+    """Scenes to learn from or to score on: where they are and how they are laid out.
 
     Attributes:
         kind: layout: of a set's own download; `folders` A, B and label of PNG or GeoTIFF; `polygons` before.tif,
-            after.tif and a file of polygons, in a folder or in folders of it.
+            after.tif and a file of polygons, in a folder or in folders of it; `pairs` the same without polygons, for
+            learning without labels.
         root: the folder.
         split: train, val or test; None for all that is labelled.
         coregister: remove the residual shift of each pair; None does so for OSCD, whose dates need it.
@@ -52,8 +53,8 @@ class DatasetConfig(Config):
                 raise ValueError(f"{name} holds one twice")
         if self.class_values and len(self.class_values) != kinds:
             raise ValueError(f"{len(self.class_values)} class_values; expected {kinds}, one a kind of change")
-        if kinds and self.kind == "oscd":
-            raise ValueError("the labels of oscd tell no kinds of change apart")
+        if kinds and self.kind in ("oscd", "pairs"):
+            raise ValueError(f"what kind {self.kind} holds tells no kinds of change apart")
         return self
 
 

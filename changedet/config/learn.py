@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
@@ -249,15 +249,13 @@ class ModelPlan(Config):
     candidates: tuple[str, ...] = ()
 
 
-class TrainConfig(Config):
-    """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on all data.
+class Recipe(Config):
+    """What learning with labels and without them have in common.
 
     Attributes:
-        data: the labelled scenes; a path alone is the folder of the OSCD download, of which the training cities.
+        data: the scenes; a path alone is the folder of the OSCD download, of which the training cities.
         out: folder for checkpoints, results and finished models.
         models: name → bands of the models to make.
-        candidates: name → architecture; the one with the highest pooled F1 is trained on all cities.
-        folds: cities held out together.
         seed: of weights, chips and augmentation.
         steps: optimiser steps.
         batch: chips a step.
@@ -272,9 +270,8 @@ class TrainConfig(Config):
             nothing, `cosine` falls from the start.
         ema: decay a step of the averaged weights that are evaluated and saved.
         early_stop: when to stop before the last step; None does not.
-        calibration: of the finished model's probabilities, fitted to the held-out scenes of all folds, see
-            `changedet.network.card.Calibration`; its threshold is chosen there too. `platt` takes back what drawing
-            half of the chips around changes does to the probabilities, which `temperature` cannot.
+        start: model, shipped or a file, whose weights training begins with; None begins with random ones, or with
+            those that the candidate's arguments name.
         urban_weight: what a unit of `changedet.stats.urban.UrbanChange`, fitted to each pair by itself, adds to the
             network's logit where models are scored and used; 0 for the network alone. Training does not see it.
         scene_memory: bytes that the scenes may take in each process; a set that does not fit is read from disk as chips
@@ -285,6 +282,7 @@ class TrainConfig(Config):
         deterministic: refuse operations whose result is not the same each time; on the CPU there are none.
         tensorboard: write event files too; needs the extra `tensorboard`.
         checkpoint_every: steps between checkpoints.
+        augment: see `AugmentConfig`.
         resolution_m: ground size of the training pixels, for the card.
         licence: SPDX identifier, for the card.
         licence_note: where the licence comes from, for the card.
@@ -295,8 +293,6 @@ class TrainConfig(Config):
     data: Annotated[DatasetConfig, BeforeValidator(_oscd_of_path)]
     out: Path
     models: dict[str, ModelPlan] = Field(min_length=1)
-    candidates: dict[str, Candidate] = Field(min_length=1)
-    folds: tuple[tuple[str, ...], ...] = Field(min_length=2)
     seed: int = Field(default=0, ge=0)
     steps: int = Field(default=500, ge=2)
     batch: int = Field(default=12, ge=1)
@@ -310,7 +306,7 @@ class TrainConfig(Config):
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     ema: float = Field(default=0.99, ge=0, lt=1)
     early_stop: EarlyStop | None = None
-    calibration: HeldOutCalibration = "platt"
+    start: str | None = None
     urban_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     scene_memory: Bytes = Field(default=4 * 10**9, ge=0)
     threads: int = Field(default=1, ge=1)
@@ -327,13 +323,34 @@ class TrainConfig(Config):
     description: str
 
     @model_validator(mode="after")
-    def _chips_fit(self) -> TrainConfig:
+    def _chips_fit(self) -> Self:
         if self.augment.crop_px > self.chip_px:
             raise ValueError(f"augment.crop_px {self.augment.crop_px} is larger than chip_px {self.chip_px}")
         return self
 
     @model_validator(mode="after")
-    def _candidates_known(self) -> TrainConfig:
+    def _shares_fit(self) -> Self:
+        _check_shares(self.changed_share, self.hard_share)
+        return self
+
+
+class TrainConfig(Recipe):
+    """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on all data.
+
+    Attributes:
+        candidates: name → architecture; the one with the highest pooled F1 is trained on all cities.
+        folds: cities held out together.
+        calibration: of the finished model's probabilities, fitted to the held-out scenes of all folds, see
+            `changedet.network.card.Calibration`; its threshold is chosen there too. `platt` takes back what drawing
+            half of the chips around changes does to the probabilities, which `temperature` cannot.
+    """
+
+    candidates: dict[str, Candidate] = Field(min_length=1)
+    folds: tuple[tuple[str, ...], ...] = Field(min_length=2)
+    calibration: HeldOutCalibration = "platt"
+
+    @model_validator(mode="after")
+    def _candidates_known(self) -> Self:
         for name, plan in self.models.items():
             unknown = [candidate for candidate in plan.candidates if candidate not in self.candidates]
             if unknown:
@@ -341,12 +358,7 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _shares_fit(self) -> TrainConfig:
-        _check_shares(self.changed_share, self.hard_share)
-        return self
-
-    @model_validator(mode="after")
-    def _every_fold_can_be_validated(self) -> TrainConfig:
+    def _every_fold_can_be_validated(self) -> Self:
         for fold in self.folds:
             if self.early_stop and not set(self.early_stop.scenes) - set(fold):
                 raise ValueError(f"early_stop.scenes leaves nothing to validate on beside the fold {', '.join(fold)}")

@@ -12,6 +12,7 @@ from changedet.config.base import Config, key_of, said_of
 from changedet.config.batch import BatchStep
 from changedet.config.data import DatasetConfig
 from changedet.config.learn import TrainConfig
+from changedet.config.pretrain import PretrainConfig
 from changedet.config.run import RunStep
 from changedet.errors import ConfigError, NotFoundError
 
@@ -23,18 +24,20 @@ class Pipeline(Config):
         run: for `changedet run`.
         batch: for `changedet batch plan` and `changedet batch run`.
         train: for `changedet train`.
+        pretrain: for `changedet pretrain`.
         dataset: for `changedet evaluate` and `changedet calibrate`.
     """
 
     run: RunStep | None = None
     batch: BatchStep | None = None
     train: TrainConfig | None = None
+    pretrain: PretrainConfig | None = None
     dataset: DatasetConfig | None = None
 
     @model_validator(mode="after")
     def _one_block(self) -> Pipeline:
-        if sum(block is not None for block in (self.run, self.batch, self.train, self.dataset)) != 1:
-            raise ValueError("expected one block: run, batch, train or dataset")
+        if sum(block is not None for block in (self.run, self.batch, self.train, self.pretrain, self.dataset)) != 1:
+            raise ValueError("expected one block: run, batch, train, pretrain or dataset")
         return self
 
 
@@ -59,7 +62,9 @@ def load_pipeline(path: str | Path, changes: tuple[str, ...] = ()) -> Pipeline:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{file} holds no block", expected="run:, batch:, train: or dataset: at the top level")
+        raise ConfigError(
+            f"{file} holds no block", expected="run:, batch:, train:, pretrain: or dataset: at the top level"
+        )
     for change in changes:
         _set(content, change)
     try:

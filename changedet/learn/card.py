@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from changedet.config import TrainConfig
+from changedet.config import Candidate, Recipe
 from changedet.errors import ModelError
 from changedet.learn.datasets import LabelledScene, open_dataset
 from changedet.learn.kinds import Kinds
@@ -20,6 +20,7 @@ from changedet.network.card import Calibration, Card
 from changedet.network.field import measure_halo, measure_memory, receptive_field
 from changedet.network.package import architecture_of
 from changedet.network.seam import fixed_halo, measure_seam
+from changedet.network.shipped import file_digest, read_card, resolve_model
 
 # Side (px) of the cores with which the halo is measured, where the example is large enough.
 _CORE = 512
@@ -30,9 +31,9 @@ _LIBRARIES = ("torch", "segmentation-models-pytorch", "numpy", "rasterio")
 
 def make_card(
     name: str,
-    candidate: str,
+    candidate: Candidate,
     network: ChangeNetwork,
-    config: TrainConfig,
+    config: Recipe,
     figures: dict[str, Any],
     calibration: Calibration | None,
     measured: dict[str, Any],
@@ -42,10 +43,10 @@ def make_card(
 
     Args:
         name: of the model.
-        candidate: key in `config.candidates` of what `network` is.
+        candidate: what `network` is.
         network: trained, in eval mode.
         config: how it was trained.
-        figures: of its cross-validation; its threshold becomes the card's.
+        figures: of the model; the threshold among them becomes the card's.
         calibration: of its probabilities, after which that threshold counts.
         measured: see `measure`.
         command: that reproduces the training.
@@ -57,7 +58,7 @@ def make_card(
         name=name,
         summary=plan.summary,
         architecture=architecture_of(network),
-        arguments=built_with(config.candidates[candidate], plan.bands, kinds),
+        arguments=built_with(candidate, plan.bands, kinds),
         bands=plan.bands,
         optional_bands=tuple(band for band in plan.bands if band in config.augment.optional_bands),
         classes=kinds.names,
@@ -74,13 +75,21 @@ def make_card(
         calibration=calibration,
         urban_weight=config.urban_weight * (calibration.slope if calibration else 1.0),
         initial_weights=network.initial_weights,
-        places=tuple(source.place() for source in open_dataset(config.data).scenes),
+        parents=parents_of(config),
+        places=tuple(source.place() for source in open_dataset(config.data, labelled=False).scenes),
         trained=datetime.now(UTC).date().isoformat(),
         seed=config.seed,
         command=command,
         figures={**figures, **seam},
         versions={library: version(library) for library in _LIBRARIES},
     )
+
+
+def parents_of(config: Recipe) -> tuple[str, ...]:
+    """Return name and SHA-256 of the model that a training began with, if it did."""
+    if config.start is None:
+        return ()
+    return (f"{read_card(config.start).name} {file_digest(resolve_model(config.start))}",)
 
 
 def measure(network: ChangeNetwork, arguments: dict[str, Any], example: LabelledScene, crop_px: int) -> dict[str, Any]:

@@ -47,8 +47,10 @@ def package(task: Task, command: str, report: Callable[[str], None]) -> Path:
     stated = figures[task.candidate]
     if isinstance(network, MetricNetwork):
         stated = {**stated, "distance": distance_figures(network, scores.calibration, stated["threshold"])}
-    measured = _measured(task, network, cities)
-    card = make_card(task.model, task.candidate, network, task.config, stated, scores.calibration, measured, command)
+    candidate, kinds = task.config.candidates[task.candidate], Kinds.of(task.config.data)
+    arguments, crop = built_with(candidate, bands, kinds), task.config.augment.crop_px
+    measured = measured_once(task.folder, network, arguments, cities, crop)
+    card = make_card(task.model, candidate, network, task.config, stated, scores.calibration, measured, command)
     path = task.config.out / f"{task.model}.safetensors"
     draw_training(path.with_suffix(".png"), read_log(task.folder), scores.pooled, card.threshold)
     save_model(path, network, card)
@@ -73,16 +75,23 @@ def cross_validation(model: str, candidate: str, config: TrainConfig) -> dict[st
     return {"protocol": _PROTOCOL, **figures, **at_half, **by_class, "calibration": {**method, **apart}}
 
 
-def _measured(task: Task, network: ChangeNetwork, cities: Mapping[str, TrainingScene]) -> dict[str, Any]:
-    """Return what is measured of a task's network for its card; once for a checkpoint, as it takes minutes."""
-    path, trained = task.folder / "measured.json", file_digest(task.folder / CHECKPOINT)
+def measured_once(
+    folder: Path, network: ChangeNetwork, arguments: dict[str, Any], cities: Mapping[str, TrainingScene], crop_px: int
+) -> dict[str, Any]:
+    """Return what is measured of a network for its card, see `measure`; once for a checkpoint, as it takes minutes.
+
+    Args:
+        folder: of its training.
+        network: trained, in eval mode.
+        arguments: that it was built with.
+        cities: scenes, of which the largest is the example.
+        crop_px: side of the chips it learned from.
+    """
+    path, trained = folder / "measured.json", file_digest(folder / CHECKPOINT)
     known = json.loads(path.read_text()) if path.exists() else {}
     if known.get("checkpoint") != trained:
-        plan, kinds = task.config.models[task.model], Kinds.of(task.config.data)
-        arguments = built_with(task.config.candidates[task.candidate], plan.bands, kinds)
         example = _example(max(cities.values(), key=lambda scene: math.prod(scene.shape)))
-        measured = measure(network, arguments, example, task.config.augment.crop_px)
-        known = {"checkpoint": trained, "measured": measured}
+        known = {"checkpoint": trained, "measured": measure(network, arguments, example, crop_px)}
         write_json(path, known)
     return dict(known["measured"])
 

@@ -106,7 +106,7 @@ def cut_object(
         own = labels == index
         if own.sum() > _LARGEST_SHARE * own.size:
             continue
-        weight = _feathered(own, feather)
+        weight = feathered(own, feather)
         inside = weight > 0
         whole = not (inside[[0, -1]].any() or inside[:, [0, -1]].any())
         if whole and valid[0][inside].all() and not (changed & inside & ~own).any():
@@ -117,8 +117,8 @@ def cut_object(
     return None
 
 
-def _feathered(own: NDArray[np.bool_], feather: int) -> NDArray[np.float32]:
-    """Return 1 on the object, falling linearly with the distance to 0 at `feather + 1` px."""
+def feathered(own: NDArray[np.bool_], feather: int) -> NDArray[np.float32]:
+    """Return 1 on an object (H, W; True = on it), falling linearly with the distance to 0 at `feather + 1` px."""
     distance = ndimage.distance_transform_edt(~own)
     weight: NDArray[np.float32] = np.clip(1 - distance / (feather + 1), 0, 1).astype(np.float32)
     return weight

@@ -28,7 +28,7 @@ class Batch:
     Attributes:
         before: reflectance, float32 (N, C, H, W).
         after: reflectance, float32 (N, C, H, W).
-        target: float32 (N, 1, H, W), 0 unchanged, 1..K the kind of change.
+        target: float32 (N, 1, H, W), 0 unchanged, 1..K the kind of change, 255 where that is not known.
         valid: bool (N, 1, H, W), True = valid.
     """
 
@@ -53,7 +53,7 @@ class ChipSampler:
         hard: what the loss was at each place; training keeps it up to date.
 
     Raises:
-        ConfigError: no scene has a valid changed pixel.
+        ConfigError: no scene has a valid changed pixel, and a share of the chips is to lie around one.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ChipSampler:
         self._changed_share = changed_share
         self._seed = seed
         self._changed = [scene.changed_pixels() for scene in scenes]
-        if not any(len(pixels) for pixels in self._changed):
+        if changed_share and not any(len(pixels) for pixels in self._changed):
             raise ConfigError("no changed pixel in any scene to learn from", expected="labels with change")
         # Small cities have few changed pixels, all much alike; large ones should not drown them. The root is between.
         self._weights_changed = _root_weights([len(pixels) for pixels in self._changed])
@@ -112,7 +112,7 @@ class ChipSampler:
 
 def _root_weights(sizes: Sequence[int]) -> NDArray[np.float64]:
     root = np.sqrt(np.array(sizes, dtype=float))
-    weights: NDArray[np.float64] = root / root.sum()
+    weights: NDArray[np.float64] = root / max(root.sum(), 1)
     return weights
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from changedet.config import DatasetConfig, TrainConfig
+from changedet.config import DatasetConfig, Recipe, TrainConfig
 from changedet.learn import parallel
 from changedet.learn.class_counts import ClassHistogram
 from changedet.learn.counts import ProbabilityHistogram
@@ -104,26 +104,26 @@ def train_task(task: Task, cities: Mapping[str, TrainingScene]) -> ChangeNetwork
     validation = [cities[name] for name in task.validation]
     aside = {*task.held_out, *task.validation}
     scenes = [scene for name, scene in cities.items() if name not in aside]
-    network = train(scenes, bands, candidate, task.config, task.folder, _progress_to(task.folder), validation)
+    network = train(scenes, bands, candidate, task.config, task.folder, progress_to(task.folder), validation)
     if isinstance(network, MetricNetwork):
         calibrate_distance(network, validation or scenes)
     return network.half().float()
 
 
-def scenes_of(config: TrainConfig, bands: tuple[str, ...]) -> dict[str, TrainingScene]:
-    """Return all cities with the bands that a model needs."""
+def scenes_of(config: Recipe, bands: tuple[str, ...], *, labelled: bool = True) -> dict[str, TrainingScene]:
+    """Return all cities with the bands that a model needs; with `labelled` False, no label is read."""
     every = _all_bands(config)
     channels = [every.index(band) for band in bands]
-    return {scene.name: scene.select(channels) for scene in _load(config.data, every, config.scene_memory)}
+    return {scene.name: scene.select(channels) for scene in _load(config.data, every, config.scene_memory, labelled)}
 
 
 @lru_cache(maxsize=1)
-def _load(data: DatasetConfig, bands: tuple[str, ...], max_bytes: int) -> list[TrainingScene]:
+def _load(data: DatasetConfig, bands: tuple[str, ...], max_bytes: int, labelled: bool) -> list[TrainingScene]:
     """Return all cities with every band that any model needs, read or opened once a process."""
-    return training_scenes(open_dataset(data), bands, max_bytes=max_bytes)
+    return training_scenes(open_dataset(data, labelled=labelled), bands, max_bytes=max_bytes)
 
 
-def _all_bands(config: TrainConfig) -> tuple[str, ...]:
+def _all_bands(config: Recipe) -> tuple[str, ...]:
     return tuple(sorted({band for plan in config.models.values() for band in plan.bands}))
 
 
@@ -146,7 +146,7 @@ def held_out_classes(model: str, candidate: str, config: TrainConfig) -> ClassHi
     return functools.reduce(operator.add, histograms)
 
 
-def _progress_to(folder: Path) -> Callable[[int, float], None]:
+def progress_to(folder: Path) -> Callable[[int, float], None]:
     """Return a callback that keeps the last step in a small file, for whoever wants to look."""
 
     def write(step: int, loss: float) -> None:

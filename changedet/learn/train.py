@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,14 +16,16 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from changedet.config import Candidate, LossConfig, TrainConfig
-from changedet.errors import ConfigError
+from changedet.config import Candidate, LossConfig, PlacesConfig, Recipe
+from changedet.errors import ConfigError, ModelError
 from changedet.learn import parallel
 from changedet.learn.augment import augment
 from changedet.learn.checkpoint import CHECKPOINT, Best, TrainingState
 from changedet.learn.counts import ProbabilityHistogram
+from changedet.learn.datasets.labels import NOT_KNOWN
 from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.evaluate import evaluate_scene
+from changedet.learn.hard import Centre
 from changedet.learn.kinds import Kinds
 from changedet.learn.log import TrainingLog
 from changedet.learn.predict import chip_of
@@ -31,20 +34,37 @@ from changedet.network.base import ChangeNetwork, lay_out
 from changedet.network.class_losses import ClassLoss, change_logits
 from changedet.network.losses import ChangeLoss, chip_losses
 from changedet.network.normalise import LogReflectance
-from changedet.network.package import build_network
+from changedet.network.package import ChangeModel, build_network, load_model
+from changedet.network.places import PlaceLearner, PlaceLoss
 from changedet.network.semantic import SemanticLearner, SemanticSMP
 
 Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """What learning without labels does besides.
+
+    Attributes:
+        make: what becomes of the chips of a batch, of these centres and this number, before augmentation.
+        places: metric learning; None does without.
+        mapped: whether there is a target for the map.
+    """
+
+    make: Callable[[Batch, Sequence[Centre], int], Batch] | None = None
+    places: PlacesConfig | None = None
+    mapped: bool = True
 
 
 def train(
     scenes: Sequence[TrainingScene],
     bands: tuple[str, ...],
     candidate: Candidate,
-    config: TrainConfig,
+    config: Recipe,
     folder: Path,
     progress: Progress,
     validation: Sequence[TrainingScene] = (),
+    unlabelled: Unlabelled | None = None,
 ) -> ChangeNetwork:
     """Train a network, going on from the last checkpoint in `folder` if there is one.
 
@@ -59,6 +79,7 @@ def train(
         folder: for checkpoint.safetensors and log.csv.
         progress: called with the step and its loss.
         validation: scenes that decide when to stop, where `config.early_stop` asks for it.
+        unlabelled: what learning without labels does besides.
 
     Returns:
         The network with the averaged weights, of the last step or the best validated one, in eval mode on the CPU.
@@ -68,7 +89,7 @@ def train(
         ModelError: a checkpoint that does not fit.
     """
     with _settings(config):
-        return _Training(scenes, bands, candidate, config, folder, validation).run(progress)
+        return _Training(scenes, bands, candidate, config, folder, validation, unlabelled or Unlabelled()).run(progress)
 
 
 class _Training:
@@ -79,9 +100,10 @@ class _Training:
         scenes: Sequence[TrainingScene],
         bands: tuple[str, ...],
         candidate: Candidate,
-        config: TrainConfig,
+        config: Recipe,
         folder: Path,
         validation: Sequence[TrainingScene],
+        unlabelled: Unlabelled,
     ) -> None:
         self.config, self.bands, self.folder, self.validation = config, bands, folder, validation
         self.device = parallel.choose_device(config.device)
@@ -94,14 +116,20 @@ class _Training:
             arguments.pop("encoder_weights", None)
         network = build_network(candidate.architecture, arguments)
         check_classes(network, candidate.architecture, kinds)
-        self.exchanged = kinds.exchanged
+        if config.start and not (folder / CHECKPOINT).exists():
+            begin_with(network, load_model(config.start))
+        self.make, self.exchanged = unlabelled.make, kinds.exchanged
         self.chip = chip_of(network, len(bands), config.augment.crop_px) if config.early_stop else None
         self.network = network.to(self.device)
         self.layout = lay_out(self.network, half=self.half is not None)
-        learner = SemanticLearner(self.network) if isinstance(self.network, SemanticSMP) else self.network
+        learner: nn.Module = self.network
+        if isinstance(self.network, SemanticSMP):
+            learner = SemanticLearner(self.network)
+        elif unlabelled.places:
+            learner = PlaceLearner(self.network)
         self.shared = parallel.share_gradients(learner, self.device)
         self.normalise = LogReflectance()
-        self.loss = _loss(candidate.loss or config.loss, network, kinds)
+        self.loss = _loss(candidate.loss or config.loss, network, kinds, unlabelled)
         self.sampler = ChipSampler(
             scenes,
             size=config.chip_px,
@@ -174,7 +202,9 @@ class _Training:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + index)  # dropout, and what losses draw
         centres = self.sampler.centres(index)
-        batch = augment(self.sampler.cut(centres), self.bands, config.augment, config.seed, index, self.exchanged)
+        batch = self.sampler.cut(centres)
+        batch = self.make(batch, centres, index) if self.make else batch
+        batch = augment(batch, self.bands, config.augment, config.seed, index, self.exchanged)
         before, after, target, valid = self._sent(batch)
         with parallel.withhold_gradients(self.shared, until_last=not last):
             with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
@@ -189,8 +219,8 @@ class _Training:
 
     def _sent(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         before, after = (date.to(self.device, memory_format=self.layout) for date in (batch.before, batch.after))
-        labels = batch.target.to(self.device), batch.valid.to(self.device)
-        return self.normalise(before), self.normalise(after), *labels
+        known = batch.valid & (batch.target != NOT_KNOWN)
+        return self.normalise(before), self.normalise(after), batch.target.to(self.device), known.to(self.device)
 
     def _validate(self) -> float:
         network = _on_cpu(self.state.average.module)
@@ -237,10 +267,29 @@ def check_classes(network: ChangeNetwork, architecture: str, kinds: Kinds) -> No
         )
 
 
-def _loss(config: LossConfig, network: ChangeNetwork, kinds: Kinds) -> ChangeLoss | ClassLoss:
+def begin_with(network: ChangeNetwork, model: ChangeModel) -> None:
+    """Give a network the weights of a model.
+
+    Raises:
+        ModelError: the model is of another architecture, or of other bands.
+    """
+    try:
+        network.load_state_dict(model.network.state_dict())
+    except RuntimeError as error:
+        raise ModelError(
+            f"the weights of {model.card.name} do not fit ({str(error).splitlines()[-1].strip()})",
+            expected="a model of the candidate's architecture and arguments, and of as many bands",
+        ) from error
+    network.initial_weights = model.card.name
+
+
+def _loss(
+    config: LossConfig, network: ChangeNetwork, kinds: Kinds, unlabelled: Unlabelled
+) -> ChangeLoss | ClassLoss | PlaceLoss:
     if kinds.several:
         return ClassLoss(config, kinds.pairs)
-    return ChangeLoss(config, getattr(network, "distance_of", None))
+    loss = ChangeLoss(config, getattr(network, "distance_of", None))
+    return PlaceLoss(loss, unlabelled.places, mapped=unlabelled.mapped) if unlabelled.places else loss
 
 
 def half_type(precision: str, device: torch.device) -> torch.dtype | None:
@@ -266,7 +315,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 @contextmanager
-def _settings(config: TrainConfig) -> Iterator[None]:
+def _settings(config: Recipe) -> Iterator[None]:
     """Set what torch keeps for the whole process, for the time of a training."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(config.threads)
@@ -280,7 +329,7 @@ def _settings(config: TrainConfig) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _schedule(config: TrainConfig, optimiser: torch.optim.Optimizer) -> LRScheduler:
+def _schedule(config: Recipe, optimiser: torch.optim.Optimizer) -> LRScheduler:
     if config.schedule == "cosine":
         return CosineAnnealingLR(optimiser, T_max=config.steps)
     return OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps)

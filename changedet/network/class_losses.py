@@ -12,6 +12,7 @@ from torch.nn import functional
 from changedet.config import LossConfig
 from changedet.errors import ConfigError
 from changedet.network.losses import LossValue, dice_of, pick_valid, treat_border
+from changedet.network.places import PlaceOutput
 
 
 class SemanticLogits(NamedTuple):
@@ -160,6 +161,6 @@ def class_dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return dice_of(torch.cat([unchanged, flat]).softmax(dim=0)[1:], truth)
 
 
-def change_logits(output: Tensor | SemanticLogits) -> Tensor:
+def change_logits(output: Tensor | SemanticLogits | PlaceOutput) -> Tensor:
     """Return the logit of change of any kind, (N, 1, H, W): its probability is the sum of the kinds'."""
-    return output.change if isinstance(output, SemanticLogits) else output.logsumexp(dim=1, keepdim=True)
+    return output.logsumexp(dim=1, keepdim=True) if isinstance(output, Tensor) else output.change

@@ -31,7 +31,8 @@ _AROUND_INDEX: Final = 1.0
 # Vegetation index at which half is left, and how far from there e-fold.
 _GREEN, _GREEN_WIDTH = 0.35, 0.08
 # From where it is change, and how far from there e-fold. An average of noise does not reach it.
-_BORDER, _BORDER_WIDTH = 1.7, 0.25
+BORDER: Final = 1.7
+_BORDER_WIDTH: Final = 0.25
 # Weights beyond so many standard deviations are left out.
 _TRUNCATE: Final = 4.0
 # Of a sum of reflectances that the index divides by, and of weights of valid pixels.
@@ -61,7 +62,7 @@ class UrbanChange:
     halo = math.ceil(_TRUNCATE * _AROUND)
     names = ("change over noise",)
     freedom = None
-    rule = f"statistic:{_BORDER}"
+    rule = f"statistic:{BORDER}"
 
     def image(self, before: Floats, after: Floats, valid: NDArray[np.bool_]) -> Floats:
         """See `Statistic`."""
@@ -91,7 +92,7 @@ class UrbanChange:
 
         A mixture has no say: what is averaged is no sum of squares of independent deviates, whose distributions it has.
         """
-        grade: Floats = expit((statistic - np.float32(_BORDER)) / np.float32(_BORDER_WIDTH))
+        grade: Floats = expit((statistic - np.float32(BORDER)) / np.float32(_BORDER_WIDTH))
         return grade
 
     def squares(self, statistic: Floats) -> Floats:
@@ -128,7 +129,7 @@ def fit_urban(moments: Moments, bands: Sequence[str]) -> UrbanChange:
 def joined(probability: Floats, statistic: Floats, weight: float) -> Floats:
     """Return a probability (…) whose logit is moved by `weight` for each unit of the statistic above its border."""
     ends = np.float32(1e-7)
-    moved: Floats = expit(logit(np.clip(probability, ends, 1 - ends)) + np.float32(weight) * (statistic - _BORDER))
+    moved: Floats = expit(logit(np.clip(probability, ends, 1 - ends)) + np.float32(weight) * (statistic - BORDER))
     return moved.astype(np.float32)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 import geopandas as gpd
 import numpy as np
@@ -28,6 +28,8 @@ from changedet.read.header import quietly_without_georeference
 Bools: TypeAlias = NDArray[np.bool_]
 # 0 unchanged, 1..K the kind of change.
 Truth: TypeAlias = NDArray[np.uint8]
+# What of a truth nobody knows, though the imagery there is seen.
+NOT_KNOWN: Final = 255
 Decoder: TypeAlias = Callable[[NDArray[Any]], Truth]
 
 _BLOCK_PX = 2048
@@ -149,6 +151,27 @@ class RasterLabels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._dataset.close()
+
+
+class NoLabels:
+    """Of a scene that has none, or whose labels are not to be looked at: everything passes for known and unchanged.
+
+    Args:
+        geobox: grid of the pair.
+    """
+
+    def __init__(self, geobox: GeoBox) -> None:
+        self._geobox = geobox
+
+    def read(self, window: Window) -> tuple[Truth, Bools]:
+        """See `Labels`."""
+        size = (window.height, window.width)
+        return np.zeros(size, np.uint8), np.ones(size, np.bool_)
+
+    def totals(self) -> tuple[int, int]:
+        """See `Labels`."""
+        height, width = self._geobox.shape
+        return 0, int(height) * int(width)
 
 
 class PolygonLabels:

@@ -15,6 +15,7 @@ from changedet.learn.datasets.labels import (
     ClassColumn,
     Decoder,
     Labels,
+    NoLabels,
     PolygonLabels,
     RasterLabels,
     nonzero,
@@ -108,7 +109,7 @@ class SceneFiles:
         name: in its set.
         before: file, or folder of single-band files.
         after: likewise.
-        labels: raster on the before grid, or a file of polygons.
+        labels: raster on the before grid, or a file of polygons; None where there are none.
         decode: from the raster's values to the truth, or where polygons say their kind; None where they are of one.
         coregister: remove the residual shift, as `run` does with `coregister: shift`.
         local_px: ground size (m) of pixels of images without georeference.
@@ -117,7 +118,7 @@ class SceneFiles:
     name: str
     before: Path
     after: Path
-    labels: Path
+    labels: Path | None
     decode: Decoder | ClassColumn | None = nonzero
     coregister: bool = False
     local_px: float = 1.0
@@ -150,6 +151,8 @@ class SceneFiles:
         return Correction(displacement, plan.before, plan.after)
 
     def _labels(self, pair: RasterPair, stack: ExitStack) -> Labels:
+        if self.labels is None:
+            return NoLabels(pair.geobox)
         if self.decode is None or isinstance(self.decode, ClassColumn):
             return PolygonLabels(*read_polygons(self.labels, pair.geobox, self.decode), pair.geobox)
         height, width = pair.before.geobox.shape

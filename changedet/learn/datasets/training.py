@@ -86,7 +86,7 @@ class LabelledScene:
 
     def changed_pixels(self) -> NDArray[np.intp]:
         """See `TrainingScene`."""
-        return _evenly(np.argwhere(self.changed & self.valid))
+        return evenly(np.argwhere(self.changed & self.valid))
 
     @property
     def channels(self) -> int:
@@ -121,7 +121,7 @@ class DiskScene:
             height, width = opened.pair.geobox.shape
             self.shape = (int(height), int(width))
             self._correction = opened.pair.correction
-            self._changed = _evenly(_changed_of(opened))
+            self._changed = evenly(_changed_of(opened))
 
     def changed_pixels(self) -> NDArray[np.intp]:
         """See `TrainingScene`."""
@@ -184,7 +184,8 @@ def _changed_of(opened: OpenScene) -> NDArray[np.intp]:
     return np.concatenate(found)
 
 
-def _evenly(pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+def evenly(pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the pixels (N, 2), or an even selection of them where there are more than anyone draws from."""
     return pixels[:: max(1, -(-len(pixels) // _MOST_CHANGED))]
 
 

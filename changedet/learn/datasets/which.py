@@ -10,7 +10,7 @@ from typing import get_args
 
 from changedet.config import DatasetConfig, DatasetKind, load_pipeline
 from changedet.errors import ConfigError, NotFoundError
-from changedet.learn.datasets import folders, oscd, polygons
+from changedet.learn.datasets import folders, oscd, pairs, polygons
 from changedet.learn.datasets.labels import ClassColumn, ClassDecoder
 from changedet.learn.datasets.scene import LabelledDataset, SceneFiles, SceneSet
 from changedet.learn.kinds import Kinds
@@ -19,23 +19,32 @@ from changedet.learn.kinds import Kinds
 _LOCAL_PX = {"levir": 0.5, "s2looking": 0.65, "whu": 0.2, "folders": 1.0}
 _LAYOUTS = (
     "oscd ('… - Images' and '… Labels'), levir and folders (A, B, label, under train, val and test or not), s2looking"
-    " (Image1, Image2, label), whu, or polygons (before.tif, after.tif and one file of polygons)"
+    " (Image1, Image2, label), whu, polygons (before.tif, after.tif and one file of polygons), or pairs (without it)"
 )
 
 
-def open_dataset(config: DatasetConfig) -> LabelledDataset:
+def open_dataset(config: DatasetConfig, *, labelled: bool = True) -> LabelledDataset:
     """Return the scenes that a configuration names; none is opened.
+
+    Args:
+        config: of the set.
+        labelled: False leaves the labels out, whether there are any or not: no file of them is opened.
 
     Raises:
         NotFoundError: the folder does not exist.
-        ConfigError: it holds no scene of that kind and split.
+        ConfigError: it holds no scene of that kind and split, or labels are wanted of pairs without.
     """
+    if labelled and config.kind == "pairs":
+        raise ConfigError("kind pairs has no labels", expected="a set with labels", remedy="changedet pretrain")
     if not config.root.is_dir():
         raise NotFoundError(f"no folder {config.root}", remedy="check the path; it is taken from the current folder")
     scenes = _finder(config)()
     if not scenes:
         split = f", split {config.split}" if config.split else ""
-        raise ConfigError(f"{config.root} holds no labelled scene (kind {config.kind}{split})", expected=_LAYOUTS)
+        wanted = "labelled scene" if labelled else "pair"
+        raise ConfigError(f"{config.root} holds no {wanted} (kind {config.kind}{split})", expected=_LAYOUTS)
+    if not labelled:
+        return SceneSet(config.kind, tuple(replace(scene, labels=None) for scene in scenes), Kinds())
     name = f"{config.kind}:{config.split}" if config.split else config.kind
     kinds = Kinds.of(config)
     if kinds.several:
@@ -51,6 +60,8 @@ def _finder(config: DatasetConfig) -> Callable[[], list[SceneFiles]]:
     local_px = config.resolution_m or _LOCAL_PX.get(kind, 1.0)
     if kind == "oscd":
         return partial(oscd.oscd_scenes, root, split, coregister=registered)
+    if kind == "pairs":
+        return partial(pairs.pair_scenes, root, coregister=registered)
     if kind == "polygons":
         return partial(polygons.polygon_scenes, root, coregister=registered)
     if kind == "whu":
