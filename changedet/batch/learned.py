@@ -22,6 +22,7 @@ from changedet.detect.stitch import Progress
 from changedet.errors import ChangeDetError, OutputError
 from changedet.grid import ChipPlan
 from changedet.network.shipped import file_digest, resolve_model, shipped_models
+from changedet.write.provenance import check_form
 from changedet.write.staging import atomic_path
 
 FOLDER: Final = "mosaics"
@@ -74,6 +75,7 @@ def learn(
         Where a mosaic cannot be mapped, what becomes of all its tiles.
 
     Raises:
+        ConfigError: another version of changedet learned it, in another form.
         OutputError: the disk is full.
         NotFoundError, ModelError: a model that was asked for is not there.
     """
@@ -90,6 +92,7 @@ def learn(
         key = _key(job, mosaic, models, inputs)
         kept = _kept(job.out / _name(index))
         if kept is not None and kept["key"] == key:
+            check_form(kept, job.out / _name(index))
             found[index] = _record(index, mosaic, kept, inputs)
         else:
             missing.append((index, inputs, key, kept))

@@ -18,7 +18,7 @@ from changedet.grid import ChipPlan
 from changedet.grid.lattice import wrapped
 from changedet.read.scene import Scene
 from changedet.vectorize import Findings
-from changedet.write.provenance import fingerprint, redact
+from changedet.write.provenance import FORM, fingerprint, redact
 
 _LIBRARIES = ("changedet", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
 
@@ -64,6 +64,7 @@ def begin_record(
 ) -> dict[str, Any]:
     """Return the part of run.json that is known before the first chip, and that the probabilities follow from."""
     return {
+        "form": FORM,
         "inputs": fingerprints(scenes),
         "dates": {"before": scenes[0].date, "after": scenes[1].date},
         "model": method.as_json(),

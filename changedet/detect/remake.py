@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from changedet.detect.record import fingerprints
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.errors import NotFoundError, PairError, SceneError
 from changedet.report import Inputs, draw_pictures, write_report
+from changedet.write.provenance import read_run_json
 from changedet.write.staging import RUN_JSON, atomic_path
 
 _NEEDED = (RUN_JSON, "probability.tif", "changes.gpkg")
@@ -29,7 +29,7 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         NotFoundError: the folder lacks what a report is made of.
-        ConfigError: another version of changedet wrote its run.json.
+        ConfigError: another version of changedet wrote its run.json in another form.
     """
     folder = Path(out)
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
@@ -37,7 +37,7 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
         raise NotFoundError(
             f"no {', '.join(missing)} in {folder}", expected="the output folder of a run", remedy="changedet run"
         )
-    record = json.loads((folder / RUN_JSON).read_text(encoding="utf-8"))
+    record = read_run_json(folder / RUN_JSON)
     try:
         inputs = _inputs(record)
         notes = _differences(record, inputs)

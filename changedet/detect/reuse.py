@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from changedet.detect.pipe import Halves, WindowSink
 from changedet.detect.rasters import PROBABILITY, STATISTIC, UNCERTAINTY
 from changedet.errors import ConfigError, OutputExistsError
 from changedet.grid.window import blocks
-from changedet.write.provenance import plain
+from changedet.write.provenance import plain, read_run_json
 from changedet.write.raster import RasterSink
 from changedet.write.staging import RUN_JSON
 
@@ -125,7 +124,9 @@ def _difference(folder: Path, causes: dict[str, Any]) -> str:
     if missing:
         return f"it has no {missing[0]}"
     try:
-        earlier = causes_of(json.loads((folder / RUN_JSON).read_text(encoding="utf-8")))
+        earlier = causes_of(read_run_json(folder / RUN_JSON))
+    except ConfigError as error:
+        return str(error).splitlines()[0]
     except (ValueError, LookupError, TypeError, AttributeError):
         return f"its {RUN_JSON} cannot be read"
     if not all(entry.get("sha256_ends") for entry in causes["inputs"].values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from changedet.report.map import Map
 from changedet.report.page import render
 from changedet.report.picture import Picture, date_pictures, probability_picture
 from changedet.report.polygons import largest_shapes, read_measures
+from changedet.write.provenance import read_run_json
 from changedet.write.staging import RUN_JSON
 
 _DATES = (("swipe", "Swipe"), ("before", "Before"), ("after", "After"))
@@ -58,7 +58,7 @@ def write_report(
         ConfigError: run.json is of another version.
     """
     results = Path(folder)
-    record = json.loads((results / RUN_JSON).read_text(encoding="utf-8"))
+    record = read_run_json(results / RUN_JSON)
     with rasterio.open(results / "probability.tif") as dataset:
         geobox = GeoBox.from_rio(dataset)
     measures = read_measures(results / "changes.gpkg")

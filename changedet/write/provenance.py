@@ -12,12 +12,16 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from changedet.errors import NotFoundError
+from changedet.errors import ConfigError, NotFoundError
 from changedet.remote import is_named_to_gdal
+
+# Form of run.json, which holds its number as `form`. Raised when an entry that we read again is moved, or means
+# something else; without a number it is the first. 2: what was removed of the before date, and no `series`.
+FORM: Final = 2
 
 # An input of 100 GB is known again by its size, time and ends; reading all of it would take longer than the run.
 _ENDS = 2**20
@@ -117,6 +121,41 @@ def write_run_json(path: str | os.PathLike[str], record: Mapping[str, Any]) -> N
     told = plain(record)
     content = {name: told[name] for name in sorted(told, key=lambda name: (name == "times", name))}
     Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_run_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what `write_run_json` wrote.
+
+    Raises:
+        ConfigError: it cannot be read, or another version of changedet wrote it in another form.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{os.fspath(path)} cannot be read ({error})", remedy="run again with --overwrite") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{os.fspath(path)} cannot be read (no object)", remedy="run again with --overwrite")
+    check_form(record, path)
+    return record
+
+
+def check_form(record: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Refuse a record that another version of changedet wrote in another form.
+
+    Args:
+        record: of a run, or of what was learned of a mosaic.
+        path: where it was read.
+
+    Raises:
+        ConfigError: it did.
+    """
+    form = record.get("form", 1)
+    if form != FORM:
+        raise ConfigError(
+            f"{os.fspath(path)} is of form {form}, as another version of changedet wrote it",
+            expected=f"form {FORM}",
+            remedy="run again with --overwrite, or use the version that wrote it",
+        )
 
 
 def plain(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,22 @@ def test_what_is_done_is_not_done_again(scenes: tuple[Path, Path], tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.tif")} == times
 
 
+def test_what_another_version_learned_in_another_form_is_refused_before_any_tile(
+    scenes: tuple[Path, Path], tmp_path: Path, tiles: list[str]
+) -> None:
+    manifest = manifest_over(*scenes, 90)
+    _run(manifest, tmp_path)
+    kept = tmp_path / "out" / "mosaics" / "000000.json"
+    record = json.loads(kept.read_text())
+    del record["form"], record["preparation"]["displacement_removed_before_px"]
+    kept.write_text(json.dumps(record))
+    del tiles[:]
+    with pytest.raises(ConfigError, match=r"000000\.json is of form 1(.|\n)*try: run again with --overwrite"):
+        _run(manifest, tmp_path)
+    assert tiles == []
+    assert len(_run(manifest, tmp_path, overwrite=True).outcomes.table) == len(tiles) == len(manifest)
+
+
 def test_a_change_of_options_does_all_tiles_again_and_one_that_the_tiles_do_not_see_none(
     scenes: tuple[Path, Path], tmp_path: Path, tiles: list[str]
 ) -> None:

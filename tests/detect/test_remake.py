@@ -10,7 +10,7 @@ import rasterio
 
 from changedet.detect.remake import remake_report
 from changedet.detect.run import run
-from changedet.errors import NotFoundError
+from changedet.errors import ConfigError, NotFoundError
 from tests.commands import call, names_in
 from tests.pairs import crop_sample, tiny_model
 
@@ -71,6 +71,18 @@ def test_options_of_another_version_do_not_matter(folder: Path) -> None:
     record["parameters"]["of_the_future"] = 7
     (folder / "run.json").write_text(json.dumps(record))
     assert remake_report(folder) == []
+
+
+def test_a_run_of_an_older_form_is_refused_and_its_report_stays(folder: Path) -> None:
+    record = json.loads((folder / "run.json").read_text())
+    del record["form"], record["preparation"]["displacement_removed_before_px"]
+    (folder / "run.json").write_text(json.dumps(record))
+    written = (folder / "report.html").read_bytes()
+    with pytest.raises(ConfigError, match=r"run\.json is of form 1(.|\n)*expected: form 2(.|\n)*try: run again"):
+        remake_report(folder)
+    told = call("report", folder)
+    assert (told.exit_code, "Traceback" in told.stderr) == (2, False)
+    assert (folder / "report.html").read_bytes() == written
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from changedet.detect.run import RunResult, run
 from changedet.errors import ConfigError, OutputExistsError
+from changedet.write.provenance import FORM
 from tests.pairs import crop_sample, tiny_model
 
 
@@ -98,13 +99,24 @@ def test_inputs_that_changed_are_noticed(corner: tuple[Path, Path], model: str, 
         run(*corner, first.out, model=model, reuse=True)
 
 
-@pytest.mark.parametrize(("name", "content"), [("run.json", None), ("probability.tif", None), ("run.json", "{}")])
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("run.json", None, "no run.json"),
+        ("probability.tif", None, "no probability.tif"),
+        ("run.json", "{", "run.json cannot be read"),
+        ("run.json", "[]", "run.json cannot be read"),
+        ("run.json", f'{{"form": {FORM}}}', "run.json cannot be read"),
+        ("run.json", "{}", "run.json is of form 1, as another version"),
+        ("run.json", '{"form": 99}', "run.json is of form 99, as another version"),
+    ],
+)
 def test_a_folder_that_is_no_whole_run_is_refused(
-    name: str, content: str | None, corner: tuple[Path, Path], model: str, tmp_path: Path
+    name: str, content: str | None, reason: str, corner: tuple[Path, Path], model: str, tmp_path: Path
 ) -> None:
     first = run(*corner, tmp_path / "out", model=model)
     first.path(name).unlink() if content is None else first.path(name).write_text(content)
-    with pytest.raises(OutputExistsError, match=f"no {name}" if content is None else f"{name} cannot be read"):
+    with pytest.raises(OutputExistsError, match=rf"{reason}[\s\S]*try: --overwrite"):
         run(*corner, first.out, model=model, reuse=True)
 
 
