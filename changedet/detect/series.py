@@ -42,12 +42,15 @@ from changedet.read.scene import Scene
 from changedet.read.series import Interval, RasterSeries
 from changedet.read.target import series_grid
 from changedet.write.layers import one_after_another, stored_layers
-from changedet.write.provenance import redact, write_run_json
+from changedet.write.provenance import FORM, redact, write_run_json
 from changedet.write.raster import RasterLayout, RasterSink, to_cog
 from changedet.write.staging import RUN_JSON, Staging
+from changedet.write.style import first_change_style
 from changedet.write.targets import Target
 
 FIRST_CHANGE = "first_change.tif"
+# Named as QGIS looks for the style of a raster.
+FIRST_STYLE = "first_change.qml"
 _NEVER, _UNKNOWN = 0, 65_535
 _FOLDER = re.compile(r"interval_\d{2,}")
 _BLOCK_PX = 2048
@@ -58,7 +61,7 @@ class SeriesResult:
     """What a series found and where it lies.
 
     Attributes:
-        out: the output folder, with first_change.tif, run.json and a folder for each interval.
+        out: the output folder, with first_change.tif and its style, run.json and a folder for each interval.
         record: run.json, as it was written.
         intervals: what was found between two dates each, in their order.
     """
@@ -117,7 +120,7 @@ def run_series(
         _write_first_change([folder.path(CHANGED) for folder in folders], staging, scenes)
         record = _record(scenes, records, started)
         write_run_json(staging.path(RUN_JSON), record)
-        for name in (FIRST_CHANGE, RUN_JSON):
+        for name in (FIRST_CHANGE, FIRST_STYLE, RUN_JSON):
             staging.publish(name)
     results = tuple(RunResult(folder.out_dir, *found) for folder, found in zip(folders, finished, strict=True))
     if targets:
@@ -273,7 +276,7 @@ def _detect_by_date(
 
 
 def _write_first_change(masks: Sequence[Path], staging: Staging, scenes: Sequence[Scene]) -> None:
-    """Write first_change.tif from the plain masks of all intervals."""
+    """Write first_change.tif from the plain masks of all intervals, and the style that QGIS draws it with."""
     with ExitStack() as stack:
         opened = [stack.enter_context(rasterio.open(mask)) for mask in masks]
         layout = _first_layout(GeoBox.from_rio(opened[0]), scenes)
@@ -282,6 +285,8 @@ def _write_first_change(masks: Sequence[Path], staging: Staging, scenes: Sequenc
                 part = rasterio_window(window)
                 sink.write(window, first_change([mask.read(1, window=part) for mask in opened])[None])
     to_cog(staging.path("first.tif"), staging.path(FIRST_CHANGE), overview_resampling="nearest")
+    labels = [scene.date or f"scene {number}" for number, scene in enumerate(scenes[1:], start=2)]
+    staging.path(FIRST_STYLE).write_text(first_change_style(labels), encoding="utf-8")
 
 
 def first_change(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint16]:
@@ -307,6 +312,7 @@ def _first_layout(geobox: GeoBox, scenes: Sequence[Scene]) -> RasterLayout:
 def _record(scenes: Sequence[Scene], records: Sequence[dict[str, Any]], started: datetime) -> dict[str, Any]:
     """Return the content of the series' own run.json; all else is in those of its intervals."""
     return {
+        "form": FORM,
         "dates": [{"index": number, "date": scene.date, "path": scene.path} for number, scene in enumerate(scenes)],
         "first_change": {"never": _NEVER, "unknown": _UNKNOWN, "index": "of the date, from 1 on"},
         "intervals": [

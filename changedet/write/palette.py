@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import colorsys
 
+import numpy as np
+
 Colour = tuple[int, int, int, int]
 
 UNCHANGED: Colour = (236, 236, 236, 255)
@@ -18,6 +20,14 @@ _CLASSES: tuple[Colour, ...] = (
     (86, 180, 233, 255),
     (240, 228, 66, 255),
 )
+# From dark to light, and in order for colour-blind readers too: viridis of Smith and van der Walt, 2015 (CC0).
+_SEQUENCE: tuple[tuple[int, int, int], ...] = (
+    (68, 1, 84),
+    (59, 82, 139),
+    (33, 145, 140),
+    (94, 201, 98),
+    (253, 231, 37),
+)
 # A turn by the golden ratio never comes near a hue it had before.
 _TURN = 0.618034
 
@@ -29,3 +39,10 @@ def class_colours(count: int) -> list[Colour]:
     more = (colorsys.hsv_to_rgb(index * _TURN % 1, 0.65, 0.75) for index in range(count - len(_CLASSES)))
     turned = [(round(255 * red), round(255 * green), round(255 * blue), 255) for red, green, blue in more]
     return [*_CLASSES[:count], *turned]
+
+
+def sequence_colours(count: int) -> list[Colour]:
+    """Return a colour (red, green, blue, alpha; 0..255) for each of `count` steps of an order, from dark to light."""
+    places = np.linspace(0, len(_SEQUENCE) - 1, count)
+    channels = [np.interp(places, range(len(_SEQUENCE)), channel) for channel in zip(*_SEQUENCE, strict=True)]
+    return [(round(red), round(green), round(blue), 255) for red, green, blue in zip(*channels, strict=True)]

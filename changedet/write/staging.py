@@ -19,7 +19,8 @@ RUN_JSON = "run.json"
 # All that a run may leave. With `overwrite`, those of an earlier run that the new one does not write are removed, as
 # they would pass for its results.
 OUTPUTS = (
-    *("probability.tif", "mask.tif", "statistic.tif", "uncertainty.tif", "first_change.tif"),
+    *("probability.tif", "mask.tif", "statistic.tif", "uncertainty.tif"),
+    *("first_change.tif", "first_change.qml"),
     *("changes.gpkg", "changes.parquet", "changes.fgb", "changes.geojson", "report.html", "stac.json", RUN_JSON),
 )
 # What GDAL, QGIS and SQLite put beside a file. Left beside its successor, an old write-ahead log or statistics of an

@@ -6,6 +6,9 @@ Source: QGIS 3 layer styles, https://docs.qgis.org/latest/en/docs/user_manual/ap
 from __future__ import annotations
 
 from collections.abc import Sequence
+from xml.sax.saxutils import quoteattr
+
+from changedet.write.palette import UNCHANGED, Colour, sequence_colours
 
 # Lower bound of the mean probability and colour, from light to dark. The lowest begins at 0, so that no polygon is left
 # out whatever the threshold was.
@@ -18,6 +21,7 @@ _CLASSES = (
     (0.9, "177,0,38"),
 )
 _CERTAIN = "227,26,28"
+_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
 
 
 def changes_style(*, by_probability: bool) -> str:
@@ -47,6 +51,23 @@ def unknown_style() -> str:
     return _single(_fill("128,128,128", alpha=110, outline="128,128,128"))
 
 
+def first_change_style(labels: Sequence[str]) -> str:
+    """Return the QML of a raster of indices of dates: 0 is no change, 1 what `labels` begin with, in their order."""
+    colours = [UNCHANGED, *sequence_colours(len(labels))]
+    entries = "".join(map(_entry, range(len(colours)), colours, ["no change", *labels]))
+    return (
+        f'{_DOCTYPE}<qgis version="3.22.0" styleCategories="Symbology"><pipe>'
+        '<rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">'
+        f"<colorPalette>{entries}</colorPalette></rasterrenderer></pipe></qgis>"
+    )
+
+
+def _entry(value: int, colour: Colour, label: str) -> str:
+    red, green, blue, alpha = colour
+    told = f'color="#{red:02x}{green:02x}{blue:02x}" alpha="{alpha}" label={quoteattr(label)}'
+    return f'<paletteEntry value="{value}" {told}/>'
+
+
 def _single(layer: str) -> str:
     return _document('type="singleSymbol"', "", [layer])
 
@@ -57,8 +78,7 @@ def _document(renderer_attributes: str, classes: str, layers: Sequence[str]) -> 
         for index, layer in enumerate(layers)
     )
     return (
-        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
-        '<qgis version="3.22.0" styleCategories="Symbology">'
+        f'{_DOCTYPE}<qgis version="3.22.0" styleCategories="Symbology">'
         f'<renderer-v2 {renderer_attributes} symbollevels="0" forceraster="0" enableorderby="0">'
         f"{classes}<symbols>{symbols}</symbols></renderer-v2>"
         "<blendMode>0</blendMode><featureBlendMode>0</featureBlendMode>"

@@ -1,6 +1,7 @@
 """Series of dates: each interval as a run of its own would map it, and the date at which change showed first."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def test_intervals_are_those_of_runs_of_two_dates(tmp_path: Path, model: Path) -
     dates = _dates(tmp_path / "dates")
     options = {"model": str(model), "backend": "torch", "precision": "float32"}
     series = run_series(dates, tmp_path / "series", **options)
-    assert names_in(series.out) == {"first_change.tif", "run.json", "interval_01", "interval_02"}
+    assert names_in(series.out) == {"first_change.tif", "first_change.qml", "run.json", "interval_01", "interval_02"}
     for number, interval in enumerate(series.intervals):
         alone = run(*dates[number : number + 2], tmp_path / f"alone_{number}", **options)
         assert names_in(interval.out) == names_in(alone.out)
@@ -78,6 +79,12 @@ def test_first_change_follows_from_the_stored_probabilities(tmp_path: Path, mode
     with rasterio.open(tmp_path / "series" / "first_change.tif") as dataset:
         assert (dataset.dtypes, dataset.nodata) == (("uint16",), 65_535)
         assert dataset.tags()["DATE_3"] == "2013-06-01"
+        assert "1 is DATE_1, the second, 0 is never" in dataset.tags()["TIFFTAG_IMAGEDESCRIPTION"]
+        assert dataset.descriptions == ("index of the date that shows change first",)
+    style = (tmp_path / "series" / "first_change.qml").read_text()
+    assert re.findall(r'value="(\d)"[^>]*label="([^"]*)"', style) == [
+        *(("0", "no change"), ("1", "2011-06-01"), ("2", "2012-06-01"), ("3", "2013-06-01"))
+    ]
     record = json.loads((tmp_path / "series" / "run.json").read_text())
     assert [date["date"] for date in record["dates"]] == [f"20{10 + n}-06-01" for n in range(4)]
     assert [interval["folder"] for interval in record["intervals"]] == ["interval_01", "interval_02", "interval_03"]
@@ -122,7 +129,13 @@ def test_a_shorter_series_replaces_a_longer_one_whole(tmp_path: Path, model: Pat
     dates = _dates(tmp_path / "dates", 4)
     run_series(dates, tmp_path / "out", model=str(model))
     run_series(dates[:3], tmp_path / "out", model=str(model), overwrite=True)
-    assert names_in(tmp_path / "out") == {"first_change.tif", "run.json", "interval_01", "interval_02"}
+    assert names_in(tmp_path / "out") == {
+        "first_change.tif",
+        "first_change.qml",
+        "run.json",
+        "interval_01",
+        "interval_02",
+    }
 
 
 def test_nothing_is_left_of_a_series_that_fails(tmp_path: Path, model: Path) -> None:

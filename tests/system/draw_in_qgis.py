@@ -1,12 +1,14 @@
-"""Run by QGIS's own Python: open a GeoPackage, say how each layer is drawn, draw them to a PNG.
+"""Run by QGIS's own Python: open a GeoPackage or a raster, say how each layer is drawn, draw them to a PNG.
 
 Usage: python3 draw_in_qgis.py FILE.gpkg OUT.png LAYER…
+       python3 draw_in_qgis.py FILE.tif OUT.png
 """
 
 import json
 import sys
+from pathlib import Path
 
-from qgis.core import QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsVectorLayer
+from qgis.core import QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QSize
 from qgis.PyQt.QtGui import QColor
 
@@ -15,7 +17,19 @@ QgsApplication.setPrefixPath("/usr", True)
 application = QgsApplication([], False)
 application.initQgis()
 layers = {name: QgsVectorLayer(f"{path}|layername={name}", name, "ogr") for name in names}
+rasters = {} if names else {Path(path).stem: QgsRasterLayer(path)}
+
+
+def entries(renderer):
+    classes = getattr(renderer, "classes", list)()
+    return [[item.value, item.label, item.color.getRgb()] for item in classes]
+
+
 told = {
+    name: {"valid": layer.isValid(), "renderer": layer.renderer().type(), "classes": entries(layer.renderer())}
+    for name, layer in rasters.items()
+}
+told |= {
     name: {
         "valid": layer.isValid(),
         "rows": layer.featureCount(),
@@ -31,8 +45,9 @@ told = {
     for name, layer in layers.items()
 }
 settings = QgsMapSettings()
-settings.setLayers(list(layers.values()))
-settings.setDestinationCrs(layers[names[0]].crs())
+shown = [*layers.values(), *rasters.values()]
+settings.setLayers(shown)
+settings.setDestinationCrs(shown[0].crs())
 settings.setBackgroundColor(QColor(255, 255, 255))
 settings.setOutputSize(QSize(900, 800))
 settings.setExtent(settings.fullExtent())
@@ -43,5 +58,5 @@ job.renderedImage().save(picture)
 sys.stdout.write(json.dumps(told) + "\n")
 sys.stdout.flush()
 # QGIS's own objects must go before the application, in an order that Python does not keep at its end.
-del job, settings, layers
+del job, settings, layers, rasters, shown
 application.exitQgis()

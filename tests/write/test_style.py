@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from changedet.write.style import changes_style, footprint_style, unknown_style
+from changedet.write.style import changes_style, first_change_style, footprint_style, unknown_style
 
 STYLES = [changes_style(by_probability=True), changes_style(by_probability=False), footprint_style(), unknown_style()]
 
@@ -39,3 +39,16 @@ def test_the_classes_cover_every_probability_and_each_has_its_symbol():
 
 def test_without_probabilities_all_polygons_are_drawn_alike():
     assert parsed(changes_style(by_probability=False)).find("renderer-v2").get("type") == "singleSymbol"
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_dates_that_show_change_first_are_drawn_from_dark_to_light(count):
+    labels = [f'20{number:02} <&">' for number in range(count)]
+    entries = parsed(first_change_style(labels)).findall("pipe/rasterrenderer/colorPalette/paletteEntry")
+
+    assert [entry.get("value") for entry in entries] == [str(index) for index in range(count + 1)]
+    assert [entry.get("label") for entry in entries] == ["no change", *labels]
+    colours = [[int(entry.get("color")[at : at + 2], 16) for at in (1, 3, 5)] for entry in entries[1:]]
+    light = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in colours]
+    assert light == sorted(light)
+    assert len(set(light)) == count
