@@ -12,18 +12,8 @@ import pytest
 
 from tests.commands import RESULTS, assert_refused, call, names_in
 from tests.data import write_raster
-from tests.pairs import ROOT, SAMPLE, crop_sample, tiny_model
+from tests.pairs import ROOT, SAMPLE
 from tests.server import serve
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    return crop_sample(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 def _loaded_by(code: str) -> set[str]:

@@ -12,13 +12,13 @@ from tests.pairs import crop_sample
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return crop_sample(tmp_path_factory.mktemp("pair"), row=0, col=0)
+def corner(tmp_path_factory):
+    return crop_sample(tmp_path_factory.mktemp("corner"), row=0, col=0)
 
 
-def test_a_plan_tells_what_it_will_cost_and_what_comes_next(pair, tmp_path):
+def test_a_plan_tells_what_it_will_cost_and_what_comes_next(corner, tmp_path):
     out = tmp_path / "tiles.csv"
-    result = call("batch", "plan", *pair, "-o", out)
+    result = call("batch", "plan", *corner, "-o", out)
     assert result.exit_code == 0, result.output
     for told in (
         "1 in 1 mosaic",
@@ -35,8 +35,8 @@ def test_a_plan_tells_what_it_will_cost_and_what_comes_next(pair, tmp_path):
     assert tile.id == "r0c0"
 
 
-def test_small_tiles_of_another_grid_are_warned_of(pair, tmp_path):
-    result = call("batch", "plan", *pair, "-o", tmp_path / "t.parquet", "--xyz", 16, "--detector", "cva")
+def test_small_tiles_of_another_grid_are_warned_of(corner, tmp_path):
+    result = call("batch", "plan", *corner, "-o", tmp_path / "t.parquet", "--xyz", 16, "--detector", "cva")
     assert result.exit_code == 0, result.output
     assert "tiles are small beside the chips" in result.stderr
     assert "times what one run computes" in result.stdout
@@ -59,8 +59,8 @@ def test_what_is_left_out_is_told_with_the_reason(tmp_path):
     assert (tmp_path / "t.unmatched.csv").read_text().count("\n") == 8
 
 
-def test_quiet_says_nothing(pair, tmp_path):
-    result = call("batch", "plan", *pair, "-o", tmp_path / "t.parquet", "--detector", "cva", "-q")
+def test_quiet_says_nothing(corner, tmp_path):
+    result = call("batch", "plan", *corner, "-o", tmp_path / "t.parquet", "--detector", "cva", "-q")
     assert (result.exit_code, result.output) == (0, "")
 
 
@@ -75,13 +75,13 @@ def test_quiet_says_nothing(pair, tmp_path):
         (["--bounds", "0", "0", "1", "1"], 5, "lie outside the pair"),
     ],
 )
-def test_refusals(pair, tmp_path, arguments, code, message):
+def test_refusals(corner, tmp_path, arguments, code, message):
     out = tmp_path / "new" / "t.parquet"
-    result = call("batch", "plan", *pair, "-o", out, "--detector", "cva", *arguments)
+    result = call("batch", "plan", *corner, "-o", out, "--detector", "cva", *arguments)
     assert_refused(result, out.parent, code, message)
 
 
-def test_a_collection_that_is_none_is_refused(pair, tmp_path):
+def test_a_collection_that_is_none_is_refused(corner, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"type": "Feature"}))
     out = tmp_path / "new" / "t.parquet"
     result = call("batch", "plan", tmp_path / "x.json", tmp_path / "x.json", "-o", out)

@@ -17,17 +17,7 @@ from numpy.typing import NDArray
 
 from tests.commands import MAIN, RESULTS, assert_refused, call, names_in
 from tests.data import texture, write_raster
-from tests.pairs import RGBN, SAMPLE, crop_sample, tiny_model
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    return crop_sample(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+from tests.pairs import RGBN, SAMPLE, tiny_model
 
 
 def _missing(folder: Path) -> Path:
