@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.commands import RESULTS, assert_refused, call, names_in
-from tests.data import write_raster
+from tests.data import texture, write_raster
 from tests.pairs import ROOT, SAMPLE
 from tests.server import serve
 
@@ -90,6 +90,19 @@ def test_inspect_shows_no_credentials(tmp_path: Path) -> None:
             assert "***@127.0.0.1" in result.output.replace("\n", "")
             assert "geheim" not in result.output
             assert "f00ba7" not in result.output
+
+
+def test_a_run_over_displaced_dates_says_so_and_what_to_do(tmp_path: Path) -> None:
+    image = np.rint(np.stack([texture(300, 300, seed=seed) for seed in range(3)]) * 10_000).astype(np.uint16)
+    names = ("red", "green", "blue")
+    before = write_raster(tmp_path / "before.tif", image[:, 20:280, 20:280], names=names)
+    after = write_raster(tmp_path / "after.tif", image[:, 19:279, 20:280], names=names)
+    command = ("run", before, after, "-o", tmp_path / "out", "--detector", "cva", "--no-report")
+    told = "residual shift of 1.00 px (row +1.00, column +0.00): --coregister removes it"
+    assert f"warning: {told}" in call(*command).stderr.replace("\n", " ")
+    assert told in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    removed = call(*command, "--coregister", "--overwrite")
+    assert (removed.exit_code, "residual shift" in removed.stderr) == (0, False)
 
 
 def test_models_lists_the_shipped_ones() -> None:

@@ -16,6 +16,7 @@ from rasterio.shutil import copy
 from scipy.io import netcdf_file
 
 from changedet.detect.prepare import prepare
+from changedet.detect.run import run
 from changedet.errors import ChangeDetError, NotFoundError, PairError, SceneError
 from changedet.grid import Window
 from changedet.read import open_pair
@@ -31,12 +32,16 @@ PLAIN = np.stack([GROUND, texture(HEIGHT, WIDTH, seed=1)])
 
 
 class Right(NamedTuple):
-    """The pair is read: of `shape`, with this share valid, and the before date's first band to within `error`."""
+    """The pair is read: of `shape`, with this share valid, and the before date's first band to within `error`.
+
+    Where the after date shows the same ground, its first band lies within `same` of the before date's.
+    """
 
     error: float = 1e-4
     valid: float = 1.0
     shape: tuple[int, int] = (HEIGHT, WIDTH)
     values: Array | None = None
+    same: float | None = None
 
 
 class Refused(NamedTuple):
@@ -175,6 +180,7 @@ DEGREES = Affine(1e-4, 0, 15.0, 0, -1e-4, 50.0)
 SWAPPED = Affine(0, 10, 500_000, -10, 0, 5_600_000)
 LOWEST = float(np.finfo("float32").min)
 FLAT = np.full((2, HEIGHT, WIDTH), 0.25, "f4")
+FOOT_UTM = "+proj=utm +zone=33 +datum=WGS84 +units=ft"
 PLANT = 'LOCAL_CS["plant grid",UNIT["metre",1]]'
 NO_TRANSFORM = Refused(SceneError, "no usable transform")
 NO_RASTER = Refused(SceneError, "cannot be opened as a raster")
@@ -303,7 +309,13 @@ def _check(before: Path, after: Path, folder: Path, expected: Right | Refused) -
         assert chip.valid.mean() == pytest.approx(expected.valid, abs=1e-9)
         values = GROUND[:height, :width] if expected.values is None else expected.values
         assert np.abs(chip.before[0] - values)[chip.valid].max() <= expected.error
+        if expected.same is not None:
+            assert np.abs(chip.after[0] - chip.before[0])[chip.valid].max() <= expected.same
     assert _files(folder) == there
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(ALONE) + len(TOGETHER) >= 60
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -331,7 +343,16 @@ TOGETHER: dict[str, tuple[Callable[[Path], Path], Right | Refused]] = {
     "overlap of one row": (_other(transform=_moved(1 - HEIGHT, 0)), Right(shape=(1, WIDTH))),
     "the other side of the earth": (_other(crs="EPSG:32733"), Refused(PairError, "do not overlap")),
     "another number of bands": (_other(image=PLAIN[:1]), Refused(PairError, "--bands red=3")),
-    "another dtype": (_other(image=_stored("uint16")), Right()),
+    "another dtype": (_other(image=_stored("uint16")), Right(same=1e-4)),
+    "the same ground with swapped axes": (_other(image=PLAIN.swapaxes(1, 2), transform=SWAPPED), Right(same=1e-3)),
+    "the same ground south up": (
+        _other(image=PLAIN[:, ::-1], transform=geobox(HEIGHT, WIDTH).flipy().affine),
+        Right(same=1e-3),
+    ),
+    "the same ground in feet": (
+        _other(crs=FOOT_UTM, transform=Affine.scale(1 / 0.3048) * NORTH_UP),
+        Right(same=1e-3),
+    ),
     "pixels a thousand times larger": (_other(transform=Affine(10_000, 0, 400_000, 0, -10_000, 5_700_000)), Right()),
     "valid where the other is not": (
         lambda folder: write_raster(folder / "after.tif", _with(np.nan)[:, ::-1]),
@@ -348,26 +369,31 @@ def test_a_pair_is_read_right_or_refused(tmp_path: Path, name: str) -> None:
     _check(before, make(tmp_path / "pair"), tmp_path / "pair", expected)
 
 
+@pytest.mark.timeout(120)  # all places of a case together; a read that hangs is found
 @pytest.mark.parametrize("harm", ["cut", "flipped"])
 @pytest.mark.parametrize("compress", ["none", "deflate"])
-def test_a_damaged_file_is_read_or_refused_at_any_place(tmp_path: Path, harm: str, compress: str) -> None:
-    """30 random places: an error of ours that names the file, or an image; never a crash or another exception."""
-    whole = write_raster(tmp_path / "whole.tif", PLAIN, compress=compress, tiled=True, blockxsize=16, blockysize=16)
+def test_a_damaged_file_is_mapped_or_refused_at_any_place(tmp_path: Path, harm: str, compress: str) -> None:
+    """30 random places: an error of ours that names the file, or a whole result; never half of one."""
+    (tmp_path / "in").mkdir()
+    options = {"compress": compress, "tiled": True, "blockxsize": 16, "blockysize": 16}
+    whole = write_raster(tmp_path / "in" / "whole.tif", PLAIN, **options)
     content = whole.read_bytes()
     rng = np.random.default_rng(30)
     # Half of the places in the header and the directory, where they do most harm.
     places = np.concatenate([rng.integers(0, 600, 15), rng.integers(0, len(content), 15)])
     told: list[ChangeDetError] = []
     for number, place in enumerate(map(int, places)):
-        path = tmp_path / f"{number}.tif"
+        path, out = tmp_path / "in" / f"{number}.tif", tmp_path / f"out_{number}"
         flipped = content[:place] + bytes([content[place] ^ (1 << int(rng.integers(8)))]) + content[place + 1 :]
         path.write_bytes(content[:place] if harm == "cut" else flipped)
+        there = _files(tmp_path / "in")
         try:
-            with open_pair(whole, path) as pair:
-                prepare(pair)
-                height, width = pair.geobox.shape
-                pair.read(Window(0, 0, height, width))
+            result = run(whole, path, out, detector="cva", report=False)
         except ChangeDetError as error:
             told.append(error)
+            assert not out.exists()
+        else:
+            assert {each.name for each in out.iterdir()} == set(result.results)
+        assert _files(tmp_path / "in") == there
     assert len(told) >= (25 if harm == "cut" else 1)
     assert all(str(tmp_path) in str(error) for error in told if not isinstance(error, PairError))
