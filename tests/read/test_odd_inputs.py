@@ -350,7 +350,7 @@ TOGETHER: dict[str, tuple[Callable[[Path], Path], Right | Refused]] = {
         Right(same=1e-3),
     ),
     "the same ground in feet": (
-        _other(crs=FOOT_UTM, transform=Affine.scale(1 / 0.3048) * NORTH_UP),
+        _other(crs=FOOT_UTM, transform=Affine.scale(1 / 0.3048) @ NORTH_UP),
         Right(same=1e-3),
     ),
     "pixels a thousand times larger": (_other(transform=Affine(10_000, 0, 400_000, 0, -10_000, 5_700_000)), Right()),
