@@ -246,7 +246,7 @@ def _cities(data: Path) -> list[Path]:
 
 def _cells(city: Path, folder: Path) -> list[tuple[Path, Path]]:
     """Write the whole squares of a city, both dates, and return their files."""
-    dates = [np.stack([_band(city / f"imgs_{number}" / f"{band}.tif") for band in BANDS]) for number in (1, 2)]
+    dates = [np.stack([_band(city / f"imgs_{number}", band) for band in BANDS]) for number in (1, 2)]
     height, width = (min(date.shape[axis] for date in dates) for axis in (1, 2))
     cells = []
     for row in range(0, height - SIDE + 1, SIDE):
@@ -258,7 +258,8 @@ def _cells(city: Path, folder: Path) -> list[tuple[Path, Path]]:
     return cells
 
 
-def _band(path: Path) -> NDArray[np.uint16]:
+def _band(folder: Path, band: str) -> NDArray[np.uint16]:
+    (path,) = folder.glob(f"*{band}.tif")
     with rasterio.open(path) as dataset:
         array: NDArray[np.uint16] = dataset.read(1)
     return array

@@ -18,7 +18,7 @@ from changedet.batch.names import distinct
 from changedet.batch.sources import Pair, Unmatched
 from changedet.errors import PairError
 from changedet.grid import Window
-from changedet.grid.lattice import pixel_offset
+from changedet.grid.lattice import crs_name, pixel_offset
 from changedet.read.align import footprint_window, ground_resolution, overlap
 from changedet.read.target import GridOptions, crop_to, target_grid, with_resolution
 
@@ -185,4 +185,4 @@ def _place(group: Group, grid: GeoBox, geobox: GeoBox, refuse_warps: bool) -> Pl
 
 
 def _told(grid: GeoBox) -> str:
-    return f"{abs(grid.affine.a):.6g} units of {grid.crs}"
+    return f"{abs(grid.affine.a):.6g} units of {crs_name(grid.crs)}"

@@ -1,10 +1,11 @@
-"""Whether two grids are one lattice of pixels, and where points lie on them."""
+"""Whether two grids are one lattice of pixels, where points lie on them, and what their CRS is called."""
 
 from __future__ import annotations
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from odc.geo import CRS
 from odc.geo.geobox import GeoBox
 
 from changedet.errors import ConfigError
@@ -32,6 +33,13 @@ def pixel_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
         return snap(row, SAME_GRID_TOLERANCE), snap(col, SAME_GRID_TOLERANCE)
     except ConfigError:
         return None
+
+
+def crs_name(crs: CRS | None) -> str:
+    """Return what people call a CRS: `EPSG:…` where it has a code, else its name."""
+    if crs is None:
+        return "no CRS"
+    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
 
 
 def transformed(affine: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:

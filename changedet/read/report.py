@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from changedet.errors import ConfigError
-from changedet.grid.lattice import pixel_offset, without_jump, wrapped
+from changedet.grid.lattice import crs_name, pixel_offset, without_jump, wrapped
 from changedet.read.align import ground_resolution, to_lonlat
 from changedet.read.bands import describe
 from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate
@@ -160,7 +160,7 @@ def report_pair(
         before=_report_scene(pair, 0),
         after=_report_scene(pair, 1),
         size=(height, width),
-        crs=_name(pair.geobox.crs),
+        crs=crs_name(pair.geobox.crs),
         lonlat=(wrapped(float(lon.min())), float(lat.min()), wrapped(float(lon.max())), float(lat.max())),
         resolution_m=ground_resolution(pair.geobox),
         valid_share=seen.valid_share,
@@ -186,7 +186,7 @@ def _report_scene(pair: RasterPair, which: int) -> SceneReport:
         date=scene.date,
         bands=scene.names,
         size=(geobox.shape[0], geobox.shape[1]),
-        crs=_name(geobox.crs),
+        crs=crs_name(geobox.crs),
         resolution=(abs(geobox.resolution.y), abs(geobox.resolution.x)),
         resolution_m=ground_resolution(geobox),
         dtype=", ".join(sorted({band.dtype for band in scene.bands})),
@@ -195,10 +195,6 @@ def _report_scene(pair: RasterPair, which: int) -> SceneReport:
         reflectance="; ".join(sorted({f"stored × {s.scale:g} + {s.offset:g} ({s.why})" for s in pair.scaling[which]})),
         placing=", ".join(f"{ways.count(way)} {way}" for way in ("direct", "warped", "displaced") if way in ways),
     )
-
-
-def _name(crs: Any) -> str:
-    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
 
 
 def _notes(pair: RasterPair, seen: Survey, *, removed: bool) -> list[str]:
@@ -231,7 +227,7 @@ def _grid_note(pair: RasterPair) -> str:
     if before == after:
         return "both dates lie on one grid: used as it is"
     if before.crs != after.crs:
-        return f"the after date is warped from {_name(after.crs)} to {_name(before.crs)}, the before grid"
+        return f"the after date is warped from {crs_name(after.crs)} to {crs_name(before.crs)}, the before grid"
     finest = [band for band in pair.after.bands if band.geobox == after]
     if all(pair.readers[1].placements[band.path].how == "direct" for band in finest):
         return "the grids differ by whole pixels: cut to the overlap, not resampled"

@@ -21,6 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.errors import NotFoundError, PairError, SceneError
+from changedet.grid.lattice import crs_name
 from changedet.grid.window import Window
 from changedet.remote import is_named_to_gdal, settings_for
 from changedet.vectorize.polygons import moved
@@ -148,4 +149,6 @@ def _corner_distance(one: GeoBox, other: GeoBox) -> float:
 def _told(grid: GeoBox) -> str:
     height, width = grid.shape
     resolution = f"{abs(grid.affine.a):.6g} x {abs(grid.affine.e):.6g}"
-    return f"{width} x {height} px of {resolution} from {grid.affine.c:.6f}, {grid.affine.f:.6f} in {grid.crs}"
+    return (
+        f"{width} x {height} px of {resolution} from {grid.affine.c:.6f}, {grid.affine.f:.6f} in {crs_name(grid.crs)}"
+    )

@@ -1,14 +1,17 @@
 """Batches on real processes that are killed: begun again, the result is that of one that never stopped."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
+import psutil
 import pytest
 import rasterio
 
 from changedet.batch import engine
 from changedet.batch import run as batch_run
-from changedet.batch.manifest import Manifest
+from changedet.batch.ledger import NAME
 from changedet.batch.manifest_file import write_manifest
 from changedet.batch.outcome import DONE, FAILED, LEFT
 from changedet.batch.run import run_batch
@@ -31,14 +34,29 @@ TILES, WITHOUT_PIXELS = 24, 2
 SLOW = 0.05
 
 
+@dataclass(frozen=True)
+class Uninterrupted:
+    """A manifest of 24 tiles, what all of them together have to hold, and the polygons of a run that nothing killed."""
+
+    manifest: Path
+    stored: np.ndarray
+    changes: gpd.GeoDataFrame
+
+
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, np.ndarray]:
-    """A manifest of 24 tiles, and what all of them together have to hold."""
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     folder = tmp_path_factory.mktemp("batch")
     scenes = write_scenes(folder, 240, 360)
-    manifest = manifest_over(*scenes, 60)
-    write_manifest(folder / "m.parquet", manifest)
-    return folder / "m.parquet", manifest, expected(*scenes)
+    write_manifest(folder / "m.parquet", manifest_over(*scenes, 60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_run, "Engine", InlineEngine)
+        run_batch(folder / "m.parquet", folder / "out", method_of=kernel_method, max_memory=MEMORY)
+    return Uninterrupted(folder / "m.parquet", expected(*scenes), _changes(folder / "out"))
+
+
+def _changes(out: Path) -> gpd.GeoDataFrame:
+    table = gpd.read_file(out / "changes.gpkg", layer="changes").sort_values("id", ignore_index=True)
+    return table.set_geometry(table.geometry.normalize())
 
 
 @pytest.fixture
@@ -47,13 +65,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_run, "Engine", InlineEngine)
 
 
-def _finish(batch: tuple[Path, Manifest, np.ndarray], out: Path) -> None:
+def _finish(batch: Uninterrupted, out: Path) -> None:
     """Run a batch to its end, and check that it is whole."""
-    path, _, whole = batch
-    result = run_batch(path, out, method_of=kernel_method, max_memory=MEMORY)
+    result = run_batch(batch.manifest, out, method_of=kernel_method, max_memory=MEMORY)
     assert (result.outcomes.counts[FAILED], result.outcomes.counts[LEFT]) == (0, 0)
     assert result.redone == {"inputs": 0, "parameters": 0, "model": 0}
-    np.testing.assert_array_equal(stored(out, result.outcomes), whole)
+    np.testing.assert_array_equal(stored(out, result.outcomes), batch.stored)
+    assert _changes(out).equals(batch.changes)
     assert is_sound(out)
     assert not list(out.glob("tiles/*/.changedet-*"))
 
@@ -63,11 +81,15 @@ def _moment(seed: int) -> int:
     return int(np.random.default_rng(seed).integers(TILES - 4))
 
 
+def _has_the_ledger_open(process: int) -> bool:
+    return any(Path(file.path).name == NAME for file in psutil.Process(process).open_files())
+
+
 def test_a_run_killed_at_any_moment_goes_on_and_gives_the_same(
-    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, here: None
+    batch: Uninterrupted, tmp_path: Path, here: None
 ) -> None:
     """With its scheduler, which lives in it; its workers find that out by themselves."""
-    with run(batch[0], tmp_path / "out", "workers=2", pause=SLOW) as child:
+    with run(batch.manifest, tmp_path / "out", "workers=2", pause=SLOW) as child:
         wait_for(lambda: tiles_in(tmp_path / "out") >= _moment(0), child)
         kill(child)
         assert tiles_in(tmp_path / "out") < TILES - WITHOUT_PIXELS
@@ -75,16 +97,17 @@ def test_a_run_killed_at_any_moment_goes_on_and_gives_the_same(
 
 
 def test_a_worker_killed_in_the_midst_of_a_tile_costs_that_tiles_time_and_nothing_else(
-    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, here: None
+    batch: Uninterrupted, tmp_path: Path, here: None
 ) -> None:
-    """Meanwhile no other run may begin there, and whoever asks is told how it is coming on."""
+    """Meanwhile the run alone has the ledger open, no other may begin there, and whoever asks is told how it goes."""
     out = tmp_path / "out"
-    with cluster(pause=SLOW) as (address, (_, first, _)):
-        with run(batch[0], out, f"scheduler={address}") as child:
+    with cluster(pause=SLOW) as (address, (_, first, second)):
+        with run(batch.manifest, out, f"scheduler={address}") as child:
             wait_for(lambda: tiles_in(out) >= _moment(1), child)
+            assert [_has_the_ledger_open(it.pid) for it in (child, first, second)] == [True, False, False]
             kill(first)
             with pytest.raises(OutputExistsError, match=r"a batch is running[\s\S]*one at a time"):
-                run_batch(batch[0], out, method_of=kernel_method, max_memory=MEMORY)
+                run_batch(batch.manifest, out, method_of=kernel_method, max_memory=MEMORY)
             status = status_of(out)
             assert (status.running, status.total, status.host is None) == (True, TILES, False)
             assert child.wait(timeout=100) == 0
@@ -95,10 +118,10 @@ def test_a_worker_killed_in_the_midst_of_a_tile_costs_that_tiles_time_and_nothin
 
 
 def test_a_scheduler_that_dies_ends_the_run_with_a_message_and_the_run_can_go_on(
-    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, here: None
+    batch: Uninterrupted, tmp_path: Path, here: None
 ) -> None:
     with cluster(pause=SLOW) as (address, (scheduler, *_)):
-        with run(batch[0], tmp_path / "out", f"scheduler={address}") as child:
+        with run(batch.manifest, tmp_path / "out", f"scheduler={address}") as child:
             wait_for(lambda: tiles_in(tmp_path / "out") >= _moment(2), child)
             kill(scheduler)
             _, told = child.communicate(timeout=100)
@@ -108,11 +131,11 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_message_and_the_run_can_go_on
 
 
 def test_a_scheduler_that_is_not_there_is_told(
-    batch: tuple[Path, Manifest, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_REACHED", 0.5)
     with pytest.raises(ClusterError, match=r"cannot be reached[\s\S]*dask scheduler"):
-        run_batch(batch[0], tmp_path / "out", method_of=kernel_method, scheduler="tcp://127.0.0.1:9")
+        run_batch(batch.manifest, tmp_path / "out", method_of=kernel_method, scheduler="tcp://127.0.0.1:9")
 
 
 @pytest.mark.slow

@@ -9,18 +9,24 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from changedet.batch import run as batch_run
 from changedet.batch.manifest import IDENTICAL, OUTSIDE
 from changedet.batch.manifest_file import read_manifest
+from changedet.batch.outcome import DONE, FAILED, LEFT, SKIPPED
 from changedet.batch.plan import plan_batch
 from changedet.batch.run import run_batch
+from changedet.detect.stitch import stitch
 from changedet.errors import ConfigError, OutputExistsError, PairError, SceneError
-from changedet.grid import Window
+from changedet.grid import Window, plan_chips
 from changedet.grid.window import blocks
-from tests.batch.kernel import MEMORY, InlineEngine, expected, kernel_method, stored, write_scenes
+from changedet.read.opening import open_scene
+from changedet.read.pair import PairOptions, RasterPair
+from tests.batch.kernel import BANDS, MEMORY, InlineEngine, expected, kernel_method, stored, write_scenes
 from tests.commands import names_in
+from tests.detect.test_stitch import ArraySink, KernelDetector
 
 HEIGHT, WIDTH = 180, 240
 
@@ -128,6 +134,76 @@ def test_two_item_collections_give_the_pixels_of_the_whole(scenes, tmp_path):
     np.testing.assert_array_equal(_run(plan, tmp_path), expected(*scenes))
 
 
+def test_a_tile_index_and_a_virtual_raster_give_the_pixels_of_the_whole(scenes, tmp_path):
+    before, after = (_split(path, tmp_path / path.stem, 70, 90) for path in scenes)
+    index = tmp_path / "before.gti.gpkg"
+    pieces = sorted(before.iterdir())
+    boxes = [shapely.box(*rasterio.open(piece).bounds) for piece in pieces]
+    gpd.GeoDataFrame({"location": [str(piece) for piece in pieces]}, geometry=boxes, crs=32633).to_file(index)
+    plan = _plan(index, after / "r0_c0_after.tif", tmp_path, bands="B04=1,B08=2/", tile_size="60", name="part.csv")
+    assert plan.manifest.geobox.shape == (73, 93)
+    plan = _plan(index, scenes[1], tmp_path, bands="B04=1,B08=2/", tile_size="60")
+    assert len(plan.manifest) == 12
+    np.testing.assert_array_equal(_run(plan, tmp_path), expected(*scenes))
+
+
+@pytest.fixture
+def zones(scenes, tmp_path):
+    """Two folders of three sites, each of which is of two dates; the last is in the next zone."""
+    for path in scenes:
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        with rasterio.open(path) as dataset:
+            array, profile, names = dataset.read(), dataset.profile, dataset.descriptions
+        # At 12° E, where both zones reach to.
+        for name, crs, left in (("a", 32633, 290_000), ("b", 32633, 296_000), ("c", 32632, 708_000)):
+            place = {"crs": f"EPSG:{crs}", "transform": Affine(10, 0, left, 0, -10, 5_600_000)}
+            with rasterio.open(folder / f"{name}.tif", "w", **profile | place) as dataset:
+                dataset.write(array)
+                dataset.descriptions = names
+    return tmp_path / "before", tmp_path / "after"
+
+
+def test_a_site_in_another_crs_is_resampled_as_a_run_on_the_grid_of_the_batch_would(zones, scenes, tmp_path):
+    plan = _plan(*zones, tmp_path, tile_size="100")
+    assert (plan.warped, plan.manifest.crs_text) == (("c",), "EPSG:32633")
+    got = _run(plan, tmp_path)
+    for name in "ab":  # these are on the grid already
+        window = plan.manifest.mosaic(name).window
+        np.testing.assert_array_equal(got[window.slices], expected(*scenes))
+    window = plan.manifest.mosaic("c").window
+    grid = plan.manifest.geobox[window.slices]
+    warped = [open_scene(folder / "c.tif").select(BANDS) for folder in zones]
+    with RasterPair(*warped, PairOptions(), geobox=grid) as pair:
+        sink = ArraySink(grid.shape)
+        stitch(pair, KernelDetector(), plan_chips(*grid.shape, chip=1024, halo=1, stride=1), sink)
+    np.testing.assert_array_equal(got[window.slices], sink.stored[0])
+    assert (sink.stored[0] != 255).mean() > 0.5
+
+
+def test_a_site_in_another_crs_is_left_out_where_nothing_is_to_be_resampled(zones, tmp_path):
+    plan = _plan(*zones, tmp_path, other_grids="refuse")
+    assert {mosaic.name for mosaic in plan.manifest.mosaics} == {"a", "b"}
+    (left,) = plan.unmatched
+    assert "it lies on another grid than the batch, 10 units of EPSG:32632 and not 10 units of EPSG:32633" in left.why
+
+
+@pytest.mark.parametrize(("dates", "polygons"), [(("2020-04-02", "2020-04-02"), 1), (("2020-04-02", "2021-06-01"), 2)])
+def test_polygons_join_over_scenes_only_where_dates_agree(scenes, tmp_path, dates, polygons):
+    """The disc lies half in one scene and half in the next."""
+    before, after = (_split(path, tmp_path / path.stem, 180, 120) for path in scenes)
+    for folder, told in ((before, ("2018-03-28", "2018-03-28")), (after, dates)):
+        for col, date in zip((0, 120), told, strict=True):
+            (folder / f"r0_c{col}_{folder.name}.tif").rename(folder / f"c{col}_{date}.tif")
+    plan = _plan(before, after, tmp_path, match="{}_{date}.tif", tile_size="60")
+    assert len(plan.manifest.mosaics) == polygons
+    result = run_batch(plan.path, tmp_path / "out", method_of=kernel_method, max_memory=MEMORY, min_area=10_000)
+    changes = gpd.read_file(result.out / "changes.gpkg", layer="changes")
+    assert sorted(changes.date_after.astype(str).str[:10]) == sorted({*dates})
+    assert len(changes) == polygons
+    assert changes.geometry.area.sum() > 100 * np.pi * 40**2
+
+
 def test_pairs_apart_are_each_what_a_run_of_it_is(scenes, tmp_path):
     before, after = (_split(path, tmp_path / path.stem, 180, 120) for path in scenes)
     plan = _plan(before, after, tmp_path, match="{}_*.tif", apart=True, tile_size="1000")
@@ -163,6 +239,9 @@ def test_what_cannot_have_changed_is_known(scenes, tmp_path):
     outside = [tile.window for tile in plan.manifest.tiles() if tile.skip == OUTSIDE]
     assert outside == [Window(61, 61, 60, 60), Window(61, 121, 60, 60)]
     assert read_manifest(plan.path).aoi == str(tmp_path / "ring.gpkg")
+    result = run_batch(plan.path, tmp_path / "out", method_of=kernel_method, max_memory=MEMORY)
+    assert result.outcomes.counts == {DONE: 10, SKIPPED: 2, FAILED: 0, LEFT: 0}
+    assert result.record["tiles"]["skipped"] == 2
 
 
 def test_what_is_left_out_is_listed_beside_the_manifest(scenes, tmp_path):

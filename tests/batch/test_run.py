@@ -16,11 +16,14 @@ from changedet.batch.engine import Finished
 from changedet.batch.manifest import IDENTICAL, OUTSIDE, Manifest
 from changedet.batch.manifest_file import write_manifest
 from changedet.batch.outcome import DONE, FAILED, LEFT, SKIPPED
+from changedet.batch.plan import plan_batch
 from changedet.batch.run import BatchResult, retry_batch, run_batch
-from changedet.batch.tile import INVALID, process_tile
+from changedet.batch.tile import INVALID, Workbench, _alone, process_tile
+from changedet.config import RunConfig
 from changedet.errors import ConfigError, OutputError, OutputExistsError
 from changedet.grid import Window
 from changedet.grid.quantise import NODATA, stored_threshold
+from changedet.read.scene import Scene
 from changedet.write.raster import RasterLayout
 from changedet.write.vrt import TileFile, write_vrt
 from tests.batch.kernel import (
@@ -28,6 +31,7 @@ from tests.batch.kernel import (
     MEMORY,
     THRESHOLD,
     InlineEngine,
+    KernelMethod,
     expected,
     kernel_method,
     manifest_over,
@@ -103,6 +107,29 @@ def test_what_another_version_learned_in_another_form_is_refused_before_any_tile
         _run(manifest, tmp_path)
     assert tiles == []
     assert len(_run(manifest, tmp_path, overwrite=True).outcomes.table) == len(tiles) == len(manifest)
+
+
+def test_a_worker_loads_the_model_once_for_all_tiles_of_all_mosaics(
+    scenes: tuple[Path, Path], tmp_path: Path, tiles: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in scenes:
+        (tmp_path / path.stem).mkdir()
+        for name in "ab":
+            shutil.copy(path, tmp_path / path.stem / f"{name}.tif")
+    folders = (tmp_path / path.stem for path in scenes)
+    plan_batch(*folders, tmp_path / "m.parquet", apart=True, tile_size="60", method_of=kernel_method, max_memory=MEMORY)
+    loaded: list[RunConfig] = []
+
+    def counted(pair: tuple[Scene, Scene], config: RunConfig) -> KernelMethod:
+        loaded.append(config)
+        return kernel_method(pair, config)
+
+    bench = Workbench()  # that of a worker which has just begun
+    monkeypatch.setattr("changedet.batch.tile._bench", lambda: bench)
+    run_batch(tmp_path / "m.parquet", tmp_path / "out", method_of=counted, max_memory=MEMORY)
+    assert len(tiles) == 2 * 12
+    assert len(loaded) == 2 + 1  # to prepare each mosaic, and for the tiles
+    _alone(Workbench.close)
 
 
 def test_a_change_of_options_does_all_tiles_again_and_one_that_the_tiles_do_not_see_none(
