@@ -49,7 +49,9 @@ def write_catalogue(
         write_object(work / names[-1], item)
     collection = _collection(out, boxes, [dated[tile.mosaic] for tile in tiles])
     for name in results:
-        collection.add_asset(name, asset_of(name))
+        # Overviews are found beside the raster that they are of.
+        if not name.endswith(".ovr"):
+            collection.add_asset(name, asset_of(name))
     for name in names:
         collection.add_link(pystac.Link(pystac.RelType.ITEM, f"./{name}", pystac.MediaType.GEOJSON))
     collection.add_link(pystac.Link(pystac.RelType.ROOT, f"./{COLLECTION}", pystac.MediaType.JSON))

@@ -21,10 +21,11 @@ from changedet.batch.run import run_batch
 from changedet.detect.stitch import stitch
 from changedet.errors import ConfigError, OutputExistsError, PairError, SceneError
 from changedet.grid import Window, plan_chips
+from changedet.grid.quantise import stored_threshold
 from changedet.grid.window import blocks
 from changedet.read.opening import open_scene
 from changedet.read.pair import PairOptions, RasterPair
-from tests.batch.kernel import BANDS, MEMORY, InlineEngine, expected, kernel_method, stored, write_scenes
+from tests.batch.kernel import BANDS, MEMORY, THRESHOLD, InlineEngine, expected, kernel_method, stored, write_scenes
 from tests.commands import names_in
 from tests.detect.test_stitch import ArraySink, KernelDetector
 
@@ -186,6 +187,38 @@ def test_a_site_in_another_crs_is_left_out_where_nothing_is_to_be_resampled(zone
     assert {mosaic.name for mosaic in plan.manifest.mosaics} == {"a", "b"}
     (left,) = plan.unmatched
     assert "it lies on another grid than the batch, 10 units of EPSG:32632 and not 10 units of EPSG:32633" in left.why
+
+
+def test_sites_far_apart_are_one_result_with_overviews_and_a_catalogue(scenes, tmp_path):
+    for date, path in zip(("2018-03-28", "2020-04-02"), scenes, strict=True):
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        with rasterio.open(path) as dataset:
+            array, profile, names = dataset.read(), dataset.profile, dataset.descriptions
+        for name, left in (("near", 500_000), ("far", 600_000)):
+            place = {"transform": Affine(10, 0, left, 0, -10, 5_600_000)}
+            with rasterio.open(folder / f"{name}_{date}.tif", "w", **profile | place) as dataset:
+                dataset.write(array)
+                dataset.descriptions = names
+    plan = _plan(*(tmp_path / path.stem for path in scenes), tmp_path, match="{}_{date}.tif", tile_size="120")
+    assert plan.manifest.geobox.shape == (HEIGHT, 10_000 + WIDTH)
+    result = run_batch(plan.path, tmp_path / "out", method_of=kernel_method, max_memory=MEMORY)
+    collection = json.loads((result.out / "collection.json").read_text())
+    assert sorted(collection["assets"]) == sorted(
+        ["mask.vrt", "probability.vrt", "changes.gpkg", "failures.csv", "run.json", "overview.html"]
+    )
+    assert {f"./{name}" for name in result.results if "/" in name} == {
+        link["href"] for link in collection["links"] if link["rel"] == "item"
+    }
+    assert {"mask.vrt.ovr", "probability.vrt.ovr"} <= set(result.results)
+    with rasterio.open(result.out / "mask.vrt") as mask:
+        assert mask.overviews(1)
+        array = mask.read(1)
+    whole = expected(*scenes)
+    changed = np.where(whole == 255, 255, whole >= stored_threshold(THRESHOLD))
+    for col in (0, 10_000):
+        np.testing.assert_array_equal(array[:, col : col + WIDTH], changed)
+    assert (array[:, WIDTH:10_000] == 255).all()
 
 
 @pytest.mark.parametrize(("dates", "polygons"), [(("2020-04-02", "2020-04-02"), 1), (("2020-04-02", "2021-06-01"), 2)])
