@@ -60,7 +60,9 @@ def test_tables_are_written_between_their_markers_and_only_there(tmp_path: Path)
 
 
 def test_every_row_makes_a_recipe_and_a_name_of_its_own() -> None:
-    options = argparse.Namespace(recipe=RECIPE, changes=[], seeds=[0], folds=[0], full=False, work=Path(), results=Path())
+    options = argparse.Namespace(
+        recipe=RECIPE, changes=[], seeds=[0], folds=[0], full=False, work=Path(), results=Path()
+    )
     trainings = list(plan(rows(), options))
     assert len({training.result for training in trainings}) == len(trainings) == len(rows())
 
