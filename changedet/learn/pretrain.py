@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from scipy.special import logit
 
 from changedet.config import PretrainConfig
 from changedet.errors import ConfigError
@@ -29,9 +31,13 @@ from changedet.learn.scene_term import SceneTerm, fit_scene_term, scene_moments
 from changedet.learn.task import progress_to, scenes_of
 from changedet.learn.train import Unlabelled, built_with, train
 from changedet.network.base import ChangeNetwork
+from changedet.network.card import Calibration
 from changedet.network.package import save_model
 
 _PROTOCOL = "threshold without labels: it marks as many pixels of the pairs learned from as their statistic does"
+# Of the grade, and the share of each of the two witnesses in it.
+_MIDDLE: Final = 0.5
+_SLOPE: Final = 0.5
 
 
 def pretrain_models(config: PretrainConfig, *, command: str, report: Callable[[str], None]) -> list[Path]:
@@ -63,15 +69,28 @@ def _pretrain(model: str, config: PretrainConfig, command: str, report: Callable
         return path
     chip = chip_of(network, len(bands), config.augment.crop_px)
     threshold, share = threshold_of_rate(network, terms_of(scenes, bands, config.urban_weight), chip)
-    figures = {"protocol": _PROTOCOL, "threshold": round(threshold, 4), "share_marked": round(share, 5)}
+    figures = {"protocol": _PROTOCOL, "threshold": _MIDDLE, "share_marked": round(share, 5)}
     folder, arguments = config.out / model, built_with(config.network, bands, Kinds())
     measured = measured_once(folder, network, arguments, scenes, config.augment.crop_px)
-    card = make_card(model, config.network, network, config, figures, None, measured, command)
+    card = make_card(model, config.network, network, config, figures, centred(threshold), measured, command)
     places = tuple(place for place in card.places if place.name in scenes)
     save_model(path, network, card.model_copy(update={"places": places}))
     draw_training(path.with_suffix(".png"), read_log(folder), ProbabilityHistogram.empty(), threshold)
     report(f"{path}: learned from {len(scenes)} pairs without labels, marks {share:.2%} of them")
     return path
+
+
+def centred(threshold: float) -> Calibration:
+    """Return what makes grades of a network's probabilities once they are joined, without a label: 0.5 at a threshold.
+
+    The logits are halved, so that joining takes the mean of the network's and the statistic's, where their sum would be
+    that of independent witnesses: this network has learned from the statistic.
+
+    Args:
+        threshold: of the joined, not calibrated probability.
+    """
+    offset = -_SLOPE * float(logit(threshold))
+    return Calibration(method="platt", slope=_SLOPE, offset=offset, data="no labels: a grade, 0.5 at the threshold")
 
 
 def learned_from(config: PretrainConfig, bands: tuple[str, ...]) -> dict[str, TrainingScene]:

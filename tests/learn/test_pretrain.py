@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,9 +15,11 @@ from changedet.config import PretrainConfig
 from changedet.errors import ConfigError, ModelError
 from changedet.learn import card
 from changedet.learn.datasets import LabelledScene, open_dataset
-from changedet.learn.pretrain import learn, learned_from, pretrain_models
+from changedet.learn.pretrain import centred, learn, learned_from, pretrain_models
 from changedet.learn.train import train
+from changedet.network.calibration import probability_of
 from changedet.network.package import load_model
+from changedet.stats.urban import joined
 
 BANDS = ("B02", "B03", "B04", "B08")
 _CITIES = ("a", "b", "c")
@@ -81,7 +84,8 @@ def test_a_package_that_run_uses_comes_of_pairs_without_labels(
     assert "learned from 3 pairs without labels" in result.output.replace("\n", " ")
     model = tmp_path / "runs" / "tiny-free.safetensors"
     found = load_model(model).card
-    assert (found.licence, found.commercial_use, found.urban_weight) == ("Apache-2.0", True, 4.0)
+    assert (found.licence, found.commercial_use, found.threshold) == ("Apache-2.0", True, 0.5)
+    assert found.urban_weight == 2.0, "half of 4, as the logits of both are halved"
     assert [place.name for place in found.places] == list(_CITIES)
     assert "without labels" in str(found.figures["protocol"])
     city = tmp_path / "pairs" / "a"
@@ -107,6 +111,18 @@ def test_each_source_of_targets_can_be_left_out(config: PretrainConfig, left: tu
     other = config.model_copy(update={"out": config.out / "all"})
     one, every = _learned(alone), _learned(other)
     assert any(not torch.equal(value, every[name]) for name, value in one.items())
+
+
+def test_the_calibrated_and_joined_grade_is_half_where_the_joined_probability_is_the_threshold() -> None:
+    """With a statistic that moves the logit by 4 for a unit, and by 2 after calibration."""
+    answer, statistic = np.array([0.1, 0.6, 0.9], np.float32), np.array([2.0, 1.7, 1.4], np.float32)
+    whole = joined(answer, statistic, 4.0)
+    for threshold in map(float, whole):
+        calibration = centred(threshold)
+        halved = probability_of(torch.logit(torch.from_numpy(answer)).view(1, 1, 1, -1), calibration).numpy().ravel()
+        grade = joined(halved, statistic, 4.0 * calibration.slope)
+        np.testing.assert_array_equal(grade >= 0.5 - 1e-6, whole >= threshold - 1e-6)
+        assert np.abs(grade - 0.5).min() < 1e-5
 
 
 def test_places_alone_are_no_model_to_ship(config: PretrainConfig) -> None:
