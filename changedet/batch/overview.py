@@ -36,6 +36,7 @@ NAME: Final = "overview.html"
 _COLOURS: Final = {DONE: (0, 114, 178), SKIPPED: (150, 190, 220), FAILED: (213, 60, 0), LEFT: (240, 228, 66)}
 # Rows of a table; failures.csv and the manifest have the others.
 _MOST_ROWS: Final = 100
+_MOST_NOTES: Final = 10
 _SHARING: Final = frozenset({"workers", "scheduler", "retries", "threads"})
 # Pixels of the picture that a tile must have on each side for a line between it and its neighbours.
 _LINED_PX: Final = 6
@@ -73,6 +74,7 @@ def write_overview(folder: Path, probability: Path, outcomes: Outcomes, manifest
         "failures": [_failure(row) for row in islice(outcomes.rows(FAILED), _MOST_ROWS)],
         "mosaics": _mosaics(outcomes, record),
         "most_rows": _MOST_ROWS,
+        "most_notes": _MOST_NOTES,
         "command": _command(record, manifest_name),
     }
     (folder / NAME).write_text(render("overview.html", context, drawn.data()), encoding="utf-8")

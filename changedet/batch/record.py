@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,6 +14,8 @@ from changedet.vectorize import Findings
 # What was learned of a mosaic, as it stands in the record; what all mosaics share is said once.
 Learned = Mapping[str, Mapping[str, Any]]
 _NOT_TOLD: Final = frozenset({"notes", "parameters"})
+# Mosaics that a note names.
+_MOST_NAMES: Final = 3
 
 
 def batch_record(
@@ -50,7 +53,7 @@ def batch_record(
         "areas": areas(findings),
         "polygon_steps": polygon_steps(findings),
         "largest": largest(findings),
-        "warnings": [*_missing(outcomes), *warnings, *_notes(learned)],
+        "warnings": [*_missing(outcomes), *warnings, *notes_of(learned)],
         "times": {
             "started": started.isoformat(),
             "seconds": (datetime.now(UTC) - started).total_seconds(),
@@ -81,6 +84,15 @@ def _missing(outcomes: Outcomes) -> list[str]:
     return failed + left
 
 
-def _notes(learned: Learned) -> list[str]:
-    """Return what should be known of the mosaics, each note once."""
-    return list(dict.fromkeys(note for record in learned.values() for note in record.get("notes", [])))
+def notes_of(learned: Learned) -> list[str]:
+    """Return what should be known of the mosaics, each note once, with those that it is of unless it is of all."""
+    of: dict[str, list[str]] = defaultdict(list)
+    for name, record in learned.items():
+        for note in record.get("notes", []):
+            of[note].append(name)
+    return [note if len(names) == len(learned) else f"{_told(names)}: {note}" for note, names in of.items()]
+
+
+def _told(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

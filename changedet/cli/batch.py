@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # More than these would only scroll away; all are in the ledger and in failures.csv.
 _FAILURES_SHOWN = 5
+# Each mosaic may have its own; run.json has all.
+_WARNINGS_SHOWN = 10
 
 
 @click.group(cls=Subgroup)
@@ -190,8 +192,11 @@ def _print_result(ctx: Context, result: Any) -> None:
         OUT.print(f"{areas['polygons']} changes, {changed} of {compared} compared; {unknown} could not be compared")
         names = [name for name in result.results if "/" not in name]
         OUT.print(f"written to {escape(str(result.out))}: tiles/, {', '.join(names)}")
-    for warning in result.record["warnings"]:
+    warnings = result.record["warnings"]
+    for warning in warnings[:_WARNINGS_SHOWN]:
         ERR.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    if len(warnings) > _WARNINGS_SHOWN:
+        ERR.print(f"… and {len(warnings) - _WARNINGS_SHOWN} more warnings: run.json")
     if result.failed:
         _print_failures(result)
         ctx.exit(TILES_FAILED)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from changedet.batch.record import notes_of
 from tests.batch.whole import NASTY, joined_batch
 
 
@@ -24,6 +25,18 @@ def test_it_counts_tiles_and_areas_and_says_what_is_missing(tmp_path: Path) -> N
     assert record["areas"]["polygons"] == 2  # one a mosaic: across tiles they join, across mosaics they do not
     assert record["areas"]["unknown_m2"] == pytest.approx(20 * 20 * 100, rel=0.01)
     assert record["warnings"] == ["1 of 12 tiles failed and are unknown here: failures.csv", "a <b>warning</b>", NASTY]
+
+
+@pytest.mark.parametrize(
+    ("mosaics", "told"),
+    [
+        ({"a": ["x"], "b": ["x"]}, ["x"]),
+        ({"a": ["x", "y"], "b": ["x"]}, ["x", "a: y"]),
+        ({**{name: ["y"] for name in "abcde"}, "f": []}, ["a, b, c and 2 more: y"]),
+    ],
+)
+def test_a_note_says_which_mosaics_it_is_of(mosaics: dict[str, list[str]], told: list[str]) -> None:
+    assert notes_of({name: {"notes": notes} for name, notes in mosaics.items()}) == told
 
 
 def test_equal_batches_differ_in_their_times_alone(tmp_path: Path) -> None:
