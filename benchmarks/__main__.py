@@ -1,10 +1,13 @@
 """The table of ratios: what was measured beside the bars, on the machine at hand.
 
     python -m benchmarks [--folder FOLDER] [--size 10000] [--large-times 2] [--torchgeo FOLDER]
+    python -m benchmarks --page
 
 Makes its pairs in FOLDER, prints every part's figures as they come and the table in the end, and writes
-benchmarks/results/performance.json and the table in docs/performance.md. Ratios count only on a machine with nothing
-else to do; the load that was there when it began is written down with them.
+benchmarks/results/performance-PRECISION.json, as a processor that computes in bfloat16 and one that does not give
+different tables, and all tables there are into docs/performance.md. With --page it measures nothing and writes the
+page alone. Ratios count only on a machine with nothing else to do; the load that was there when it began is written
+down with them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import rasterio
 from benchmarks.pairs import make_pair, make_specks, repeat_as_vrt
 from benchmarks.probe import measure
 
-RESULT = Path(__file__).parent / "results" / "performance.json"
+RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _FOLDER = Path(tempfile.gettempdir()) / "changedet-benchmarks"
 MARKS = "<!-- figures: by python -m benchmarks -->\n", "<!-- end of figures -->\n"
@@ -50,8 +53,12 @@ def main() -> None:
     parser.add_argument(
         "--torchgeo", type=Path, help="folder of pip install --target FOLDER torchgeo; not timed without"
     )
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--output", type=Path, help="JSON to write instead of the one on the page")
+    parser.add_argument("--page", action="store_true", help="only write the page, from the results that are there")
     options = parser.parse_args()
+    if options.page:
+        write_page()
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
     conditions = _conditions(options)
     measured: dict[str, Any] = {}
@@ -62,10 +69,11 @@ def main() -> None:
         measured |= found
     rows = _rows(measured)
     content = {"conditions": conditions, "measured": measured, "table": rows}
-    options.output.parent.mkdir(exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n")
-    if options.output == RESULT:
-        _write_page(conditions, rows)
+    path = options.output or RESULTS / f"performance-{measured['rgb']['precision']}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    if options.output is None:
+        write_page()
     _print(rows)
 
 
@@ -242,17 +250,24 @@ def _size(job: dict[str, Any]) -> str:
     return f"{job['chips']['height']:,}²"
 
 
-def _write_page(conditions: dict[str, Any], rows: list[list[str]]) -> None:
-    """Put the table between the marks in docs/performance.md."""
+def write_page() -> None:
+    """Put the table of each precision that was measured between the marks in docs/performance.md."""
     head, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
     tail = rest.partition(MARKS[1])[2]
+    tables = "\n".join(map(_table, sorted(RESULTS.glob("performance-*.json"))))
+    PAGE.write_text(f"{head}{MARKS[0]}{tables}{MARKS[1]}{tail}", encoding="utf-8")
+
+
+def _table(path: Path) -> str:
+    """Return the figures of one precision, as Markdown."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    conditions = content["conditions"]
     told = (
-        f"{conditions['date']}, {conditions['processor']}, {conditions['cores']} cores, load before"
-        f" {conditions['load_before']:.2f}, OpenVINO {conditions['versions']['openvino']}:"
+        f"**{path.stem.partition('-')[2]}**, {conditions['date']}, {conditions['processor']}, {conditions['cores']}"
+        f" cores, load before {conditions['load_before']:.2f}, OpenVINO {conditions['versions']['openvino']}:"
     )
-    lines = [f"| {' | '.join(row)} |" for row in [["what", "bar", "measured"], ["---"] * 3, *rows]]
-    text = "\n".join([told, "", *lines, ""])
-    PAGE.write_text(f"{head}{MARKS[0]}{text}{MARKS[1]}{tail}", encoding="utf-8")
+    lines = [f"| {' | '.join(row)} |" for row in [["what", "bar", "measured"], ["---"] * 3, *content["table"]]]
+    return "\n".join([told, "", *lines, ""])
 
 
 def _print(rows: list[list[str]]) -> None:

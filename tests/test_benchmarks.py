@@ -1,5 +1,6 @@
 """What the benchmarks stand on."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ def test_the_stages_that_are_timed_are_those_of_a_run() -> None:
     assert [name for name in STAGES if not callable(getattr(run, name, None))] == []
 
 
-def test_the_table_goes_between_the_marks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tables_of_both_precisions_go_between_the_marks_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = tmp_path / "performance.md"
     page.write_text(command.PAGE.read_text())
     head, tail = page.read_text().split(command.MARKS[0])[0], page.read_text().split(command.MARKS[1])[1]
     monkeypatch.setattr(command, "PAGE", page)
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
     conditions = {
         "date": "2026-01-02",
         "processor": "P",
@@ -30,12 +34,15 @@ def test_the_table_goes_between_the_marks_of_the_page(tmp_path: Path, monkeypatc
         "load_before": 0.0,
         "versions": {"openvino": "2026.4"},
     }
-    for figure in ("1.70", "1.60"):
-        command._write_page(conditions, [["run", "<= 1.8", figure]])
-    assert page.read_text().startswith(head)
-    assert page.read_text().endswith(tail)
-    assert page.read_text().count("| run | <= 1.8 |") == 1
-    assert "| run | <= 1.8 | 1.60 |" in page.read_text()
+    for precision, figure in (("float32", "1.20"), ("bfloat16", "1.70"), ("bfloat16", "1.60")):
+        content = {"conditions": conditions, "table": [["run", "<= 1.8", figure]]}
+        (tmp_path / f"performance-{precision}.json").write_text(json.dumps(content))
+        command.write_page()
+    text = page.read_text()
+    assert (text.startswith(head), text.endswith(tail)) == (True, True)
+    figures = [line.split()[-2] for line in text.splitlines() if line.startswith("| run | <= 1.8 |")]
+    assert figures == ["1.60", "1.20"]
+    assert text.index("**bfloat16**, 2026-01-02, P, 2 cores") < text.index("**float32**")
 
 
 def test_cities_on_which_settings_were_chosen_are_told_apart_from_the_others() -> None:
