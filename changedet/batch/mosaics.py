@@ -21,7 +21,7 @@ from changedet.detect.detector import ChangeDetector
 from changedet.detect.method import Method
 from changedet.detect.prepare import correction_of, open_corrected, prepare
 from changedet.detect.rasters import tags_of
-from changedet.detect.record import begin_record, warnings_of
+from changedet.detect.record import begin_record, identify, warnings_of
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Answers, silent
 from changedet.detect.threshold import Threshold, restored_threshold
@@ -83,7 +83,7 @@ def _learned(
                 detector, preparation = method.fit(pair, preparation, silent)
         threshold = method.threshold(config.threshold, preparation)
         plan = plan_of(lattice) if lattice else plan_chips_of(geobox, detector, method.name, config)
-        begun = begin_record(scenes, config, preparation, plan, method)
+        begun = begin_record(identify(scenes, config, method), preparation, plan)
         method.release()
     told = warnings_of(notes, preparation, config)
     return plain({**begun, "scaling": raw.scaling, "threshold": threshold.as_json(), "notes": told})
@@ -148,7 +148,7 @@ def open_mosaic(
     pairs = tuple(stack.enter_context(raw.corrected(correction)) for _ in range(config.readers))
     detector = method.restored(record["preparation"])
     threshold = restored_threshold(record["threshold"])
-    tags = tags_of(record["model"], record["dates"], threshold)
+    tags = tags_of(record["model"], record["dates"])
     return OpenMosaic(pairs, detector, plan, threshold, method.classes, tags, Answers(detector))
 
 

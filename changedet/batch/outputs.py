@@ -25,7 +25,7 @@ from changedet.batch.record import batch_record
 from changedet.detect.budget import cache_bytes_of_polygons
 from changedet.detect.imagery import imagery_of
 from changedet.detect.prepare import correction_of
-from changedet.detect.rasters import MASK, PROBABILITY, STATISTIC, UNCERTAINTY, tags_of
+from changedet.detect.rasters import MASK, PROBABILITY, STATISTIC, UNCERTAINTY, tags_of, tags_of_threshold
 from changedet.detect.run import extra_files
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress
@@ -125,10 +125,11 @@ def _layouts(job: Job, outcomes: Outcomes, records: Mapping[str, Mapping[str, An
             remedy="--model, or a batch for each",
         )
     (names,) = classes
-    tags = _common([_tags(record) for record in records.values()])
+    tags = _common([tags_of(record["model"], record["dates"]) for record in records.values()])
+    of_mask = _common([_tags_of_mask(record) for record in records.values()])
     dtype = job.config.probability_dtype
     layouts = {
-        MASK: mask_layout(job.geobox, classes=len(names), tags=tags),
+        MASK: mask_layout(job.geobox, classes=len(names), tags=of_mask),
         PROBABILITY: probability_layout(job.geobox, classes=names, tags=tags, dtype=dtype),
         UNCERTAINTY: uncertainty_layout(job.geobox, classes=names, tags=tags),
     }
@@ -140,8 +141,8 @@ def _layouts(job: Job, outcomes: Outcomes, records: Mapping[str, Mapping[str, An
     return {name: layout for name, layout in layouts.items() if name in {MASK, PROBABILITY, *there}}
 
 
-def _tags(record: Mapping[str, Any]) -> dict[str, str]:
-    return tags_of(record["model"], record["dates"], restored_threshold(record["threshold"]))
+def _tags_of_mask(record: Mapping[str, Any]) -> dict[str, str]:
+    return tags_of(record["model"], record["dates"]) | tags_of_threshold(restored_threshold(record["threshold"]))
 
 
 def _common(tags: list[dict[str, str]]) -> dict[str, str]:
@@ -179,7 +180,7 @@ def _parts(job: Job, outcomes: Outcomes, learned: Learned, *, directions: bool =
 def _part(job: Job, mosaic: Mosaic, record: Record | TileResult, *, directions: bool) -> Part:
     if isinstance(record, TileResult):
         return Part(mosaic.name, Labels(), None)
-    labels = Labels.of_tags(_tags(record.content))
+    labels = Labels.of_tags(_tags_of_mask(record.content))
     return Part(mosaic.name, labels, _imagery(job, mosaic, record) if directions else None)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,44 +71,68 @@ def open_sinks(
         yield stack.enter_context(stored), statistic
 
 
+def take_over(rasters: Iterable[Path], folder: Path, *, as_they_are: bool) -> None:
+    """Copy COGs of an earlier run into a folder: what was stored.
+
+    Args:
+        rasters: all of them but the mask.
+        folder: for the copies.
+        as_they_are: they are results as they are; else they stand for the plain files, and become COGs again.
+    """
+    plain_of = {cog: plain for plain, (cog, _) in _COGS.items()}
+    for raster in rasters:
+        shutil.copyfile(raster, folder / (raster.name if as_they_are else plain_of[raster.name]))
+
+
+def stored_file(folder: Path, plain: str = STORED) -> Path:
+    """Return where in a folder stored values lie: in a plain file, or in a COG that was taken over as it is."""
+    return folder / plain if (folder / plain).exists() else folder / _COGS[plain][0]
+
+
 def write_plain_mask(folder: Path, threshold: Threshold, tags: Mapping[str, str]) -> None:
-    """Write the mask that follows from what was stored in `folder`, the probability or the statistic."""
+    """Write the mask that follows from what was stored in `folder`, the probability or the statistic.
+
+    Args:
+        folder: with the stored values.
+        threshold: from where a pixel is changed.
+        tags: of all rasters; those of the threshold are added.
+    """
+    told = {**tags, **tags_of_threshold(threshold)}
     if threshold.statistic is None:
-        write_mask(folder / STORED, folder / CHANGED, threshold.probability, tags=tags)
+        write_mask(stored_file(folder), folder / CHANGED, threshold.probability, tags=told)
     else:
-        write_mask_of_statistic(folder / _VALUES, folder / CHANGED, threshold.statistic, tags=tags)
+        write_mask_of_statistic(stored_file(folder, _VALUES), folder / CHANGED, threshold.statistic, tags=told)
 
 
 def write_cogs(folder: Path, co: Mapping[str, str], threads: int | None = None) -> tuple[str, ...]:
-    """Copy the plain files in `folder` to COGs, and return the names of these.
+    """Copy the plain files in `folder` to COGs, and return the names of all that are there then.
 
     Args:
         folder: with the plain files.
         co: creation options.
         threads: that compress; all cores when None.
     """
-    made = {plain: cog for plain, cog in _COGS.items() if (folder / plain).exists()}
+    made = {plain: cog for plain, cog in _COGS.items() if stored_file(folder, plain).exists()}
     for plain, (cog, overviews) in made.items():
-        to_cog(folder / plain, folder / cog, overview_resampling=overviews, creation_options=co, threads=threads)
+        if not (folder / cog).exists():
+            to_cog(folder / plain, folder / cog, overview_resampling=overviews, creation_options=co, threads=threads)
     return tuple(cog for cog, _ in made.values())
 
 
-def tags_of(model: Mapping[str, Any], dates: Mapping[str, str | None], threshold: Threshold) -> dict[str, str]:
-    """Return what all rasters say of themselves.
+def tags_of(model: Mapping[str, Any], dates: Mapping[str, str | None]) -> dict[str, str]:
+    """Return what all rasters say of themselves. No threshold: a probability is the same whatever the threshold.
 
     Args:
         model: as run.json has it.
         dates: ISO, of `before` and `after`, None where not known.
-        threshold: from where a pixel is changed.
     """
-    statistic = threshold.statistic
-    known = {
-        "MODEL_SHA256": model["sha256"],
-        "DATE_BEFORE": dates["before"],
-        "DATE_AFTER": dates["after"],
-        "STATISTIC_THRESHOLD": None if statistic is None else f"{statistic:.6g}",
-    }
+    known = {"MODEL_SHA256": model["sha256"], "DATE_BEFORE": dates["before"], "DATE_AFTER": dates["after"]}
     if len(model["classes"]) > 1:
         known |= {f"CLASS_{index}": name for index, name in enumerate(model["classes"], start=1)}
-    told = {name: value for name, value in known.items() if value}
-    return {"MODEL": model["name"], "THRESHOLD": f"{threshold.probability:.6g}", **told}
+    return {"MODEL": model["name"], **{name: value for name, value in known.items() if value}}
+
+
+def tags_of_threshold(threshold: Threshold) -> dict[str, str]:
+    """Return what a mask says of the threshold that it follows from."""
+    told = {"THRESHOLD": f"{threshold.probability:.6g}"}
+    return told if threshold.statistic is None else {**told, "STATISTIC_THRESHOLD": f"{threshold.statistic:.6g}"}

@@ -30,7 +30,7 @@ def make_record(
     findings: Findings,
     threshold: Threshold,
     warnings: list[str],
-    reused: Path | None,
+    reused: Path | None = None,
 ) -> dict[str, Any]:
     """Return the content of run.json; everything that may differ between two equal runs is in the block `times`.
 
@@ -55,14 +55,8 @@ def make_record(
     }
 
 
-def begin_record(
-    scenes: tuple[Scene, Scene],
-    config: RunConfig,
-    preparation: Preparation,
-    plan: ChipPlan,
-    method: Method,
-) -> dict[str, Any]:
-    """Return the part of run.json that is known before the first chip, and that the probabilities follow from."""
+def identify(scenes: tuple[Scene, Scene], config: RunConfig, method: Method) -> dict[str, Any]:
+    """Return the part of run.json that is known before a pixel is read, and that all else follows from."""
     return {
         "form": FORM,
         "inputs": fingerprints(scenes),
@@ -72,11 +66,14 @@ def begin_record(
         "backend": method.backend,
         "device": method.device,
         "precision": method.precision,
-        "pair": preparation.report.as_json(),
-        "preparation": preparation.as_json(),
-        "chips": plan.lattice(),
         "versions": _versions(method),
     }
+
+
+def begin_record(identity: dict[str, Any], preparation: Preparation, plan: ChipPlan) -> dict[str, Any]:
+    """Return the part of run.json that is known before the first chip: `identity`, as `identify` gave it, and more."""
+    learned = {"pair": preparation.report.as_json(), "preparation": preparation.as_json(), "chips": plan.lattice()}
+    return {**identity, **learned}
 
 
 def fingerprints(scenes: tuple[Scene, Scene]) -> dict[str, dict[str, Any]]:

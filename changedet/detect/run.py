@@ -26,21 +26,21 @@ from changedet.detect.rasters import (
     MASK,
     PROBABILITY,
     STATISTIC,
-    STORED,
     UNCERTAINTY,
     open_sinks,
+    stored_file,
     tags_of,
     write_cogs,
     write_plain_mask,
 )
-from changedet.detect.record import begin_record, make_record, warnings_of
-from changedet.detect.reuse import causes_of, earlier_run, restore
+from changedet.detect.record import begin_record, identify, make_record, warnings_of
+from changedet.detect.reuse import Earlier, causes_of, earlier_run, told_of
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.detect.threshold import Threshold
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
-from changedet.report import Inputs, Picture, draw_pictures, write_report
+from changedet.report import Inputs, Picture, draw_pictures, drawn_pictures, write_report
 from changedet.vectorize import vectorize
 from changedet.write.layers import Layer, Spool, stored_layers
 from changedet.write.provenance import write_run_json
@@ -112,23 +112,28 @@ def run(
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), Staging(out, config.overwrite or config.reuse) as staging:
         scenes = open_scenes(before, after, config)
         method = choose_method(scenes, config, os.fspath(out))
+        identity = identify(scenes, config, method)
+        earlier = earlier_run(out, config, causes_of(identity))
         selected = [scene.select(method.bands) for scene in scenes]
         with RasterPair(selected[0], selected[1], reading_options(config)) as raw:
             notes = method.notes(raw, config)
-            preparation = prepare(raw, coregister=config.coregister, normalize=config.normalize)
-            with open_corrected(raw, preparation, config.readers) as (pair, *more):
-                detector, preparation = method.fit(pair, preparation, progress)
+
+            def decide(preparation: Preparation, begun: dict[str, Any]) -> Detection:
                 threshold = method.threshold(config.threshold, preparation)
-                plan = plan_chips_of(pair.geobox, detector, method.name, config)
-                begun = begin_record(scenes, config, preparation, plan, method)
-                detection = Detection(started, scenes, raw.options, config, threshold, begun, preparation, notes)
-                earlier = earlier_run(out, config, causes_of(begun))
-                dtype = config.probability_dtype
-                sinks = open_sinks(staging.work, pair.geobox, detector, method.classes, detection.tags, dtype=dtype)
-                with sinks as (sink, statistic), rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))):
-                    if earlier is not None:
-                        restore(earlier, sink, statistic)
-                    else:
+                return Detection(started, scenes, raw.options, config, threshold, begun, preparation, notes)
+
+            if earlier is not None:
+                detection = decide(earlier.preparation(method, identity), earlier.begun(identity))
+                earlier.restore(staging.work, config)
+            else:
+                preparation = prepare(raw, coregister=config.coregister, normalize=config.normalize)
+                with open_corrected(raw, preparation, config.readers) as (pair, *more):
+                    detector, preparation = method.fit(pair, preparation, progress)
+                    plan = plan_chips_of(pair.geobox, detector, method.name, config)
+                    detection = decide(preparation, begin_record(identity, preparation, plan))
+                    dtype = config.probability_dtype
+                    sinks = open_sinks(staging.work, pair.geobox, detector, method.classes, detection.tags, dtype=dtype)
+                    with sinks as (sink, statistic), rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))):
                         stitch(pair, detector, plan, sink, progress, more=more, statistic=statistic, dtype=dtype)
         method.release()
         record, results = finish(staging, detection, progress, reused=earlier)
@@ -182,22 +187,30 @@ class Detection:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What all rasters say of themselves."""
-        return tags_of(self.begun["model"], self.begun["dates"], self.threshold)
+        """What all rasters say of themselves; the mask tells of its threshold too."""
+        return tags_of(self.begun["model"], self.begun["dates"])
 
 
 def finish(
-    staging: Staging, detection: Detection, progress: Progress, *, reused: Path | None = None
+    staging: Staging, detection: Detection, progress: Progress, *, reused: Earlier | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Turn what was stored in `staging` into all results, publish them, and return run.json and their names."""
+    """Turn what was stored in `staging` into all results, publish them, and return run.json and their names.
+
+    Args:
+        staging: the work folder, with what was stored.
+        detection: see there.
+        progress: hears how far it has come.
+        reused: the run that this was taken over from.
+    """
     config = detection.config
-    write_plain_mask(staging.work, detection.threshold, detection.tags)
+    with told_of(reused):
+        write_plain_mask(staging.work, detection.threshold, detection.tags)
     imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction)
     with rasterio.Env(GDAL_CACHEMAX=cache_bytes_of_polygons(config.max_memory)), ThreadPoolExecutor(1) as beside:
-        drawn = beside.submit(_draw, staging, detection)
+        drawn = beside.submit(_draw, staging, detection, reused)
         with Spool(staging.path("layers")) as spool:
             findings = vectorize(
-                staging.path(CHANGED), staging.path(STORED), sink=spool, config=config, imagery=imagery
+                staging.path(CHANGED), stored_file(staging.work), sink=spool, config=config, imagery=imagery
             )
         progress("write", 0, 2)
         for name, kind in {"changes.gpkg": "geopackage", **extra_files(config)}.items():
@@ -211,7 +224,7 @@ def finish(
         findings=findings,
         threshold=detection.threshold,
         warnings=warnings_of(detection.notes, detection.preparation, config),
-        reused=reused,
+        reused=None if reused is None else reused.folder,
     )
     write_run_json(staging.path(RUN_JSON), record)
     if config.report:
@@ -230,10 +243,13 @@ def finish(
     return record, results
 
 
-def _draw(staging: Staging, detection: Detection) -> dict[str, Picture]:
+def _draw(staging: Staging, detection: Detection, reused: Earlier | None) -> dict[str, Picture]:
     """Write the COGs, and return the pictures of the report: all that takes pixels alone, beside the polygons."""
     config = detection.config
     write_cogs(staging.work, config.co, config.threads)
     if not config.report:
         return {}
-    return draw_pictures(staging.path(PROBABILITY), detection.begun, Inputs(*detection.scenes, detection.reading))
+    drawn = {} if reused is None else drawn_pictures(reused.folder / "report.html", staging.path(PROBABILITY))
+    return drawn or draw_pictures(
+        staging.path(PROBABILITY), detection.begun, Inputs(*detection.scenes, detection.reading)
+    )

@@ -26,8 +26,8 @@ from changedet.detect.method import Method, choose_method
 from changedet.detect.pipe import WindowSink
 from changedet.detect.prepare import SeriesPreparation, prepare_series
 from changedet.detect.rasters import CHANGED, open_sinks
-from changedet.detect.record import begin_record
-from changedet.detect.reuse import causes_of, earlier_run, restore
+from changedet.detect.record import begin_record, identify
+from changedet.detect.reuse import Earlier, causes_of, earlier_run
 from changedet.detect.run import Detection, RunResult, deliver, finish, targets_of
 from changedet.detect.scenes import open_series, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
@@ -163,7 +163,7 @@ class _Interval:
         detector: what maps it.
         plan: its chips.
         detection: what is told of it.
-        earlier: folder of the run whose probabilities it takes over; None where they are computed.
+        earlier: the run whose probabilities it takes over; None where they are computed.
     """
 
     number: int
@@ -171,7 +171,7 @@ class _Interval:
     detector: ChangeDetector
     plan: ChipPlan
     detection: Detection
-    earlier: Path | None
+    earlier: Earlier | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,12 +191,15 @@ class _Decide:
         detector, preparation = self.method.fit(pair, self.preparations.intervals[number], progress)
         threshold = self.method.threshold(config.threshold, preparation)
         plan = plan_chips_of(pair.geobox, detector, self.method.name, config)
-        begun = begin_record(dates, config, preparation, plan, self.method)
+        identity = identify(dates, config, self.method)
+        begun = begin_record(identity, preparation, plan)
         # All dates decide on it, so it does not follow from the two of this interval.
         begun["preparation"] |= {"grid": _as_json(pair.geobox)}
+        earlier = earlier_run(folder.out_dir, _reusing(config, number), causes_of(begun))
+        if earlier is not None:
+            begun = earlier.begun(identity)
         reading = reading_options(config, which=(number, number + 1), count=len(self.scenes))
         detection = Detection(self.started, dates, reading, config, threshold, begun, preparation, self.notes)
-        earlier = earlier_run(folder.out_dir, _reusing(config, number), causes_of(begun))
         return _Interval(number, folder, detector, plan, detection, earlier)
 
 
@@ -233,16 +236,16 @@ def _detect(
     opened: Sequence[RasterSeries], intervals: Sequence[_Interval], classes: tuple[str, ...], progress: Progress
 ) -> None:
     """Store the probabilities of all intervals, date by date where the detector keeps features of a date."""
+    new = [each for each in intervals if each.earlier is None]
+    for each in intervals:
+        if each.earlier is not None:
+            each.earlier.restore(each.folder.work, each.detection.config)
     with ExitStack() as stack:
-        sinks = [stack.enter_context(_sinks(each, opened[0].geobox, classes)) for each in intervals]
+        sinks = {each.number: stack.enter_context(_sinks(each, opened[0].geobox, classes)) for each in new}
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=cache_bytes(intervals[0].plan, len(opened[0].bands))))
-        for each, (sink, statistic) in zip(intervals, sinks, strict=True):
-            if each.earlier is not None:
-                restore(each.earlier, sink, statistic)
-        new = [each for each in intervals if each.earlier is None]
         network = network_of(new[0].detector) if new else None
         if isinstance(network, KeepsFeatures) and network.keeps_features:
-            _detect_by_date(opened[0], new, {each.number: sinks[each.number][0] for each in new}, progress)
+            _detect_by_date(opened[0], new, {number: sink for number, (sink, _) in sinks.items()}, progress)
             return
         for each in new:
             pair, *more = (series.interval(each.number) for series in opened)

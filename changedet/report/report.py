@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,15 @@ from changedet.report.command import command_of
 from changedet.report.histograms import probability_chart, probability_counts, size_chart
 from changedet.report.map import Map
 from changedet.report.page import render
-from changedet.report.picture import Picture, date_pictures, probability_picture
+from changedet.report.picture import Picture, date_pictures, probability_picture, reduction
 from changedet.report.polygons import largest_shapes, read_measures
 from changedet.write.provenance import read_run_json
 from changedet.write.staging import RUN_JSON
 
+# As assets/explorer.html writes them.
+_PICTURE = re.compile(
+    r'<img id="picture-(?P<name>\w+)" src="(?P<uri>data:image/webp;base64,[\w+/=]+)" alt="(?P<alt>[^"]*)">'
+)
 _DATES = (("swipe", "Swipe"), ("before", "Before"), ("after", "After"))
 
 
@@ -120,3 +126,18 @@ def draw_pictures(
         names=(names[0], names[1]),
     )
     return {"before": before, "after": after, **pictures}
+
+
+def drawn_pictures(report: str | os.PathLike[str], probability: str | os.PathLike[str]) -> dict[str, Picture]:
+    """Return the pictures in an earlier report of the same pair and probabilities; none where it lacks one of them.
+
+    Args:
+        report: made by this version; it need not exist.
+        probability: the run's probability.tif.
+    """
+    path = Path(report)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    with rasterio.open(probability) as dataset:
+        extent = reduction(dataset.height, dataset.width).extent
+    found = {match["name"]: Picture(match["uri"], extent, unescape(match["alt"])) for match in _PICTURE.finditer(text)}
+    return found if found.keys() == {"before", "after", "probability"} else {}

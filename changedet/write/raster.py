@@ -233,6 +233,8 @@ def to_cog(
             "PREDICTOR": "NO" if has_palette else "YES",
             "BLOCKSIZE": str(BLOCK),
             "OVERVIEW_RESAMPLING": overview_resampling.upper(),
+            # Those of a COG that is compressed anew would stay as they are otherwise.
+            "OVERVIEWS": "IGNORE_EXISTING",
             # Of all pixels, so that a GIS need not guess how to stretch quantities; of classes they would say nothing.
             "STATISTICS": "NO" if has_palette else "YES",
             "BIGTIFF": "IF_SAFER",
@@ -325,12 +327,23 @@ def check_complete(path: str | os.PathLike[str], *, may_be_sparse: bool = False)
     Raises:
         OutputError: a block is missing or cut off.
     """
+    with told_as_output_error(path):
+        complete = is_complete(path, may_be_sparse=may_be_sparse)
+    if not complete:
+        raise _not_written(path, "its blocks are not all there")
+
+
+def is_complete(path: str | os.PathLike[str], *, may_be_sparse: bool = False) -> bool:
+    """Return whether every block of a GeoTIFF is in the file, see `check_complete`.
+
+    Raises:
+        RasterioError: it cannot be opened.
+    """
     size = Path(path).stat().st_size
-    with told_as_output_error(path), rasterio.open(path) as dataset:
+    with rasterio.open(path) as dataset:
         ends = [end for band in dataset.indexes for end in _block_ends(dataset, band)]
     is_missing = None in ends and not may_be_sparse
-    if is_missing or max((end for end in ends if end is not None), default=0) > size:
-        raise _not_written(path, "its blocks are not all there")
+    return not is_missing and max((end for end in ends if end is not None), default=0) <= size
 
 
 def _block_ends(dataset: Any, band: int) -> Iterator[int | None]:

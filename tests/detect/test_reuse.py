@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 
 from changedet.detect.run import RunResult, run
 from changedet.errors import ConfigError, OutputExistsError
@@ -120,12 +122,78 @@ def test_a_folder_that_is_no_whole_run_is_refused(
         run(*corner, first.out, model=model, reuse=True)
 
 
+@pytest.mark.parametrize("part", ["half of it", "all of it, one block garbled"])
 def test_a_damaged_probability_is_refused_and_the_folder_left_as_it_was(
+    part: str, corner: tuple[Path, Path], model: str, tmp_path: Path
+) -> None:
+    first = run(*corner, tmp_path / "out", model=model)
+    content = bytearray(first.path("probability.tif").read_bytes())
+    with rasterio.open(first.path("probability.tif")) as stored:
+        start = int(stored.get_tag_item("BLOCK_OFFSET_0_0", dm="TIFF", bidx=1))
+    content[start : start + 64] = bytes(64)
+    first.path("probability.tif").write_bytes(content[: len(content) // 2] if part == "half of it" else content)
+    with pytest.raises(ConfigError, match=r"rasters in .* cannot be reused"):
+        run(*corner, first.out, model=model, reuse=True)
+    assert {entry.name for entry in first.out.iterdir()} >= {"run.json", "mask.tif", "changes.gpkg"}
+
+
+def test_neither_the_pair_is_prepared_nor_its_pictures_drawn_again(
+    corner: tuple[Path, Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(*corner, tmp_path / "out", model=model)
+    pictures = _pictures(first.path("report.html"))
+    for name in ("prepare", "draw_pictures"):
+        monkeypatch.setitem(run.__globals__, name, lambda *_, **__: pytest.fail("done again"))
+    again = run(*corner, first.out, model=model, threshold=0.4, reuse=True)
+    assert _pictures(again.path("report.html")) == pictures
+    assert len(pictures) == 3
+
+
+def _pictures(report: Path) -> list[str]:
+    return [line for line in report.read_text().splitlines() if line.startswith("<img id=")]
+
+
+def test_pictures_that_the_earlier_report_lacks_are_drawn(
+    corner: tuple[Path, Path], model: str, tmp_path: Path
+) -> None:
+    expected = run(*corner, tmp_path / "new", model=model)
+    first = run(*corner, tmp_path / "out", model=model, report=False)
+    again = run(*corner, first.out, model=model, reuse=True)
+    assert _pictures(again.path("report.html")) == _pictures(expected.path("report.html"))
+
+
+def test_other_creation_options_compress_the_same_pixels_anew(
+    corner: tuple[Path, Path], model: str, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model": model, "co": {"COMPRESS": "ZSTD"}, "report": False}
+    expected = run(*corner, tmp_path / "new", **options)
+    first = run(*corner, tmp_path / "out", model=model, report=False)
+    assert _bytes(run(*corner, first.out, **options, reuse=True)) == _bytes(expected)
+
+
+def test_scenes_that_were_moved_are_told_of_where_they_are_now(
     corner: tuple[Path, Path], model: str, tmp_path: Path
 ) -> None:
     first = run(*corner, tmp_path / "out", model=model)
-    content = first.path("probability.tif").read_bytes()
-    first.path("probability.tif").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ConfigError, match=r"probability\.tif cannot be reused"):
-        run(*corner, first.out, model=model, reuse=True)
-    assert {entry.name for entry in first.out.iterdir()} >= {"run.json", "mask.tif", "changes.gpkg"}
+    moved = [Path(shutil.copy2(path, tmp_path / path.name)) for path in corner]
+    expected = run(*moved, tmp_path / "new", model=model)
+    again = run(*moved, first.out, model=model, reuse=True)
+    assert again.record["times"]["reused"] is not None
+    assert json.loads(json.dumps(again.record["pair"])) == json.loads(json.dumps(expected.record["pair"]))
+    assert str(tmp_path) in again.record["pair"]["before"]["path"]
+
+
+@pytest.mark.parametrize(
+    ("options", "raster"), [({"detector": "mad"}, "statistic.tif"), ({"tta": True}, "uncertainty.tif")]
+)
+def test_a_run_that_lacks_a_raster_of_its_kind_is_refused(
+    options: dict[str, Any], raster: str, corner: tuple[Path, Path], model: str, tmp_path: Path
+) -> None:
+    options = {**options, "report": False, **({} if "detector" in options else {"model": model})}
+    first = run(*corner, tmp_path / "out", **options)
+    content = first.path(raster).read_bytes()
+    again = run(*corner, first.out, **options, reuse=True)
+    assert again.path(raster).read_bytes() == content
+    again.path(raster).unlink()
+    with pytest.raises(OutputExistsError, match=f"no {raster}"):
+        run(*corner, first.out, **options, reuse=True)
