@@ -49,7 +49,7 @@ def main() -> None:
 @contextmanager
 def _watched(started: float) -> Iterator[None]:
     """Time the stages of a run, and when its first chip comes to the network."""
-    from changedet.detect import detector, run
+    from changedet.detect import detector, fused, method, reuse, run
     from changedet.read.pair import RasterPair
     from changedet.write.raster import RasterSink
 
@@ -59,6 +59,9 @@ def _watched(started: float) -> Iterator[None]:
     _time(RasterPair, "read", "read")
     _time(detector.NetworkDetector, "predict", "network", before=first_chip)
     _time(RasterSink, "write", "store")
+    _time(fused.FusedDetector, "join", "statistic of the pair")
+    _time(method, "fit_term", "fit of the statistic")
+    _time(reuse.Earlier, "restore", "restore")
     for name, stage in STAGES.items():
         _time(run, name, stage)
     read_before = _bytes_read()
@@ -66,12 +69,11 @@ def _watched(started: float) -> Iterator[None]:
     _CLOCKS["bytes read"] = _bytes_read() - read_before
 
 
-# Functions of `changedet.detect.run` and what the table calls them. `stitch` holds read, network and store, which go on
-# beside each other; COGs and pictures are made beside the polygons.
+# Functions of `changedet.detect.run` and what the table calls them. `stitch` holds read, network, statistic and store, of
+# which reading and storing go on beside the others; COGs and pictures are made beside the polygons.
 STAGES = {
     "prepare": "prepare",
     "stitch": "stitch",
-    "restore": "restore",
     "write_plain_mask": "mask",
     "vectorize": "polygons and statistics",
     "write_cogs": "COGs and overviews",
