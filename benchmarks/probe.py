@@ -69,8 +69,8 @@ def _watched(started: float) -> Iterator[None]:
     _CLOCKS["bytes read"] = _bytes_read() - read_before
 
 
-# Functions of `changedet.detect.run` and what the table calls them. `stitch` holds read, network, statistic and store, of
-# which reading and storing go on beside the others; COGs and pictures are made beside the polygons.
+# Functions of `changedet.detect.run` and what the table calls them. `stitch` holds read, network, statistic and store,
+# of which reading and storing go on beside the others; COGs and pictures are made beside the polygons.
 STAGES = {
     "prepare": "prepare",
     "stitch": "stitch",

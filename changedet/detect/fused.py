@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from changedet.detect.detector import ChangeDetector, NetworkDetector
 from changedet.detect.sample import moments_of
 from changedet.read.pair import BiTemporalPair, Chip
-from changedet.stats.urban import UrbanChange, fit_urban, joined
+from changedet.stats.urban import UrbanChange, fit_urban, joined, strips
 
 # Float64 panels, averages and weights of a chip, float32 mostly.
 _BYTES_PER_PX: Final = 60.0
@@ -111,7 +111,11 @@ class FusedDetector(NetworkDetector):
         statistic = self.term.statistic.image(chip.before[:, *around], chip.after[:, *around], chip.valid[around])[
             :, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left
         ]
-        return np.concatenate([joined(answer[:1], statistic, self.card.urban_weight), answer[1:]])
+        # A copy, as the answer to equal dates is that of many chips.
+        both = answer.copy()
+        for part in strips(both.shape[1], both.shape[2]):
+            both[:1, part] = joined(answer[:1, part], statistic[:, part], self.card.urban_weight)
+        return both
 
     def _compute(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.predict(before, after)

@@ -82,9 +82,9 @@ class Mad:
 
     def variates(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Floats:
         """Return the MAD variates, float64 (R, N), of pixels (C, N)."""
-        first = self.before @ (before - self.before_mean[:, None])
-        second = self.after @ (after - self.after_mean[:, None])
-        variates: Floats = first - second
+        # In place where it can be: arrays of this size would not stay in the processor's cache.
+        variates: Floats = self.before @ (before - self.before_mean[:, None])
+        variates -= self.after @ (after - self.after_mean[:, None])
         return variates
 
     def statistic(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Floats:
@@ -93,7 +93,10 @@ class Mad:
         Where nothing changed, it has a chi-square distribution with `freedom` degrees of freedom.
         """
         variance = np.maximum(2 * (1 - self.correlations), _SMALLEST_VARIANCE)
-        statistic: Floats = (self.variates(before, after) ** 2 / variance[:, None]).sum(axis=0)
+        squares = self.variates(before, after)
+        np.square(squares, out=squares)
+        squares /= variance[:, None]
+        statistic: Floats = squares.sum(axis=0)
         return statistic
 
     def no_change(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Floats:

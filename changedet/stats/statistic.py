@@ -68,11 +68,13 @@ def by_pixel(
         float32 (H, W).
     """
     bands, height, width = before.shape
-    pixels = height * width
-    panels = np.zeros((2, bands, -(-pixels // _PANEL) * _PANEL), dtype=np.float32)
-    panels[0, :, :pixels], panels[1, :, :pixels] = before.reshape(bands, -1), after.reshape(bands, -1)
-    values = np.empty(panels.shape[2], dtype=np.float32)
+    # Band by band, as rows of a larger image lie together in a band only.
+    rows = [[band.reshape(-1) for band in date] for date in (before, after)]
+    values, panel = np.empty(height * width, dtype=np.float32), np.zeros((2, bands, _PANEL))
     for start in range(0, len(values), _PANEL):
-        part = panels[:, :, start : start + _PANEL].astype(np.float64)
-        values[start : start + _PANEL] = function(part[0], part[1])
-    return values[:pixels].reshape(height, width)
+        stop = min(start + _PANEL, len(values))
+        for date in range(2):
+            for band in range(bands):
+                panel[date, band, : stop - start] = rows[date][band][start:stop]
+        values[start:stop] = function(panel[0], panel[1])[: stop - start]
+    return values.reshape(height, width)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from changedet.stats.mad import Mad
 from changedet.stats.moments import Moments
@@ -35,6 +36,8 @@ BORDER: Final = 1.7
 _BORDER_WIDTH: Final = 0.25
 # Weights beyond so many standard deviations are left out.
 _TRUNCATE: Final = 4.0
+# Pixels that are looked at together: some 50 MB, whatever the chip.
+_STRIP_PX: Final = 1 << 19
 # Of a sum of reflectances that the index divides by, and of weights of valid pixels.
 _LEAST_SUM, _LEAST_WEIGHT = 0.02, 1e-3
 
@@ -66,12 +69,20 @@ class UrbanChange:
 
     def image(self, before: Floats, after: Floats, valid: NDArray[np.bool_]) -> Floats:
         """See `Statistic`."""
-        root = np.sqrt(by_pixel(self.mad.statistic, *self._seen(before, after))) / np.float32(
-            _mean_of_chi(self.mad.freedom)
-        )
-        weight = _averaged(valid.astype(np.float32), _AROUND)
-        around = _averaged(np.where(valid, root, np.float32(0)), _AROUND) / np.maximum(weight, _LEAST_WEIGHT)
-        return (around * self._bare(before, after, valid))[None].astype(np.float32)
+        height, width = valid.shape
+        image = np.empty((1, height, width), np.float32)
+        for rows in strips(height, width):
+            top = max(rows.start - self.halo, 0)
+            around = slice(top, min(rows.stop + self.halo, height))
+            strip = self._strip(before[:, around], after[:, around], valid[around])
+            image[0, rows] = strip[rows.start - top : rows.stop - top]
+        return image
+
+    def _strip(self, before: Floats, after: Floats, valid: NDArray[np.bool_]) -> Floats:
+        root = by_pixel(self.mad.statistic, *self._seen(before, after))
+        np.sqrt(root, out=root)
+        root /= np.float32(_mean_of_chi(self.mad.freedom))
+        return _mean_around(root, valid, _AROUND) * self._bare(before, after, valid)
 
     def _seen(self, *dates: Floats) -> tuple[Floats, ...]:
         channels = list(self.channels)
@@ -82,8 +93,7 @@ class UrbanChange:
         if self.red is None or self.nir is None:
             return np.ones(valid.shape, np.float32)
         index = np.minimum(*(_vegetation(date[self.red], date[self.nir]) for date in (before, after)))
-        weight = _averaged(valid.astype(np.float32), _AROUND_INDEX)
-        smooth = _averaged(np.where(valid, index, np.float32(0)), _AROUND_INDEX) / np.maximum(weight, _LEAST_WEIGHT)
+        smooth = _mean_around(index, valid, _AROUND_INDEX)
         bare: Floats = expit((np.float32(_GREEN) - smooth) / np.float32(_GREEN_WIDTH))
         return bare
 
@@ -126,16 +136,45 @@ def fit_urban(moments: Moments, bands: Sequence[str]) -> UrbanChange:
     return UrbanChange(mad, tuple(channels), red, nir)
 
 
+def strips(height: int, width: int) -> list[slice]:
+    """Return the rows of an image in strips that are looked at one by one."""
+    rows = max(1, _STRIP_PX // width)
+    return [slice(row, min(row + rows, height)) for row in range(0, height, rows)]
+
+
 def joined(probability: Floats, statistic: Floats, weight: float) -> Floats:
-    """Return a probability (…) whose logit is moved by `weight` for each unit of the statistic above its border."""
+    """Return a probability (…) whose logit is moved by `weight` for each unit of the statistic above its border.
+
+    It is 1 / (1 + (1 - p) / p * exp(-weight * (statistic - border))): one exponential, and no logarithm, a pixel.
+    """
     ends = np.float32(1e-7)
-    moved: Floats = expit(logit(np.clip(probability, ends, 1 - ends)) + np.float32(weight) * (statistic - BORDER))
-    return moved.astype(np.float32)
+    known = np.clip(probability, ends, 1 - ends)
+    odds: Floats = np.exp(np.float32(weight) * (np.float32(BORDER) - statistic))  # against change
+    odds *= (1 - known) / known
+    odds += 1
+    return np.divide(1, odds, out=odds)
 
 
 def _mean_of_chi(freedom: int) -> float:
     """Return the mean of the root of a chi-square variable."""
     return math.sqrt(2) * math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+
+
+def _mean_around(image: Floats, valid: NDArray[np.bool_], deviation: float) -> Floats:
+    """Return the mean (H, W) of the valid pixels around each, with Gaussian weights."""
+    if valid.all():
+        return _averaged(image, deviation) / _whole(valid.shape, deviation)
+    weight = _averaged(valid.astype(np.float32), deviation)
+    np.maximum(weight, np.float32(_LEAST_WEIGHT), out=weight)
+    mean: Floats = _averaged(np.where(valid, image, np.float32(0)), deviation) / weight
+    return mean
+
+
+@lru_cache(maxsize=8)
+def _whole(shape: tuple[int, int], deviation: float) -> Floats:
+    """Return the weights of all pixels around each where all are valid: of one shape, as most strips of a run are."""
+    weight: Floats = np.maximum(_averaged(np.ones(shape, np.float32), deviation), np.float32(_LEAST_WEIGHT))
+    return weight
 
 
 def _averaged(image: Floats, deviation: float) -> Floats:

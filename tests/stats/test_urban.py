@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.special import gamma
+from scipy.special import expit, gamma, logit
 
 from changedet.stats.moments import Moments
-from changedet.stats.urban import UrbanChange, fit_urban
+from changedet.stats.urban import UrbanChange, fit_urban, joined, strips
 
 BANDS = ("B04", "B03", "B02", "B08")
 
@@ -67,3 +67,38 @@ def test_survives_json() -> None:
     valid = np.ones(before.shape[1:], np.bool_)
     again = UrbanChange.from_json(urban.as_json())
     np.testing.assert_array_equal(again.image(before, after, valid), urban.image(before, after, valid))
+
+
+@pytest.mark.parametrize("invalid", [0.0, 0.1])
+def test_strips_and_parts_of_an_image_are_those_of_the_whole(invalid: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = _dates()
+    valid = np.random.default_rng(2).random(before.shape[1:]) >= invalid
+    urban = _fitted(before, after)
+    whole = urban.image(before, after, valid)
+    halo = urban.halo
+    part = urban.image(before[:, 5:50], after[:, 5:50], valid[5:50])
+    np.testing.assert_array_equal(part[:, halo:-halo], whole[:, 5 + halo : 50 - halo])
+    monkeypatch.setattr("changedet.stats.urban._STRIP_PX", 8 * valid.shape[1])
+    assert [(rows.start, rows.stop) for rows in strips(20, 70)] == [(0, 8), (8, 16), (16, 20)]
+    np.testing.assert_array_equal(urban.image(before, after, valid), whole)
+
+
+def test_where_all_is_valid_the_weights_are_those_that_would_be_summed() -> None:
+    before, after = _dates()
+    urban = _fitted(before, after)
+    valid = np.ones(before.shape[1:], np.bool_)
+    all_but_one = valid.copy()
+    all_but_one[40, 40] = False
+    one, other = (urban.image(before, after, which)[0] for which in (valid, all_but_one))
+    np.testing.assert_array_equal(one[:20, :20], other[:20, :20])
+
+
+def test_joined_moves_the_logit() -> None:
+    rng = np.random.default_rng(0)
+    probability = np.concatenate([rng.random(1000), [0, 1, 1e-9]]).astype(np.float32)
+    statistic = np.concatenate([rng.exponential(3, 1000), [0, 60, 300]]).astype(np.float32)
+    known = probability.astype(float).clip(1e-7, 1 - 1e-7)
+    expected = expit(logit(known) + 2.5 * (statistic.astype(float) - 1.7))
+    found = joined(probability, statistic, 2.5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
