@@ -8,12 +8,16 @@ from numpy.typing import NDArray
 
 from changedet.detect.detector import NetworkDetector
 from changedet.detect.openvino_detector import OpenVinoDetector
+from changedet.detect.stitch import stitch
 from changedet.detect.torch_detector import TorchDetector
 from changedet.errors import ModelError
-from changedet.grid import Window
+from changedet.grid import Window, plan_chips
+from changedet.grid.quantise import NODATA
+from changedet.network.ir import load_openvino, network_ir
 from changedet.network.package import load_model
-from changedet.network.shipped import read_card, shipped_models
+from changedet.network.shipped import file_digest, read_card, resolve_model, shipped_models
 from changedet.read.pair import open_pair
+from tests.detect.test_stitch import ArrayPair, ArraySink
 from tests.pairs import DATA, RGBN, tiny_model
 
 pytest.importorskip("openvino", reason="OpenVINO has no wheel for this platform")
@@ -76,6 +80,43 @@ def test_every_fast_path_stays_within_the_cards_tolerance_on_real_data(name: str
     assert card.tolerance.model_dump() == {"share": 0.997, "steps": 2, "most": 8}
     for path, detector in _detectors(name).items():
         assert card.tolerance.allows(detector.predict(before, after), reference), path
+
+
+def test_chips_that_are_skipped_leave_plain_float32s_map_on_real_data(city: tuple[Path, Path]) -> None:
+    card = read_card("s2-urban-rgb")
+    before, after = (date[0] for date in _read(city, card.bands))
+    # The left half did not change, and the upper rows cannot be compared.
+    after[:, :, :160] = before[:, :, :160]
+    valid = np.ones(before.shape[1:], np.bool_)
+    valid[:96] = False
+    pair = ArrayPair(before, after, valid, card.bands)
+    fast, asked = OpenVinoDetector("s2-urban-rgb"), []
+    ask = fast.predict
+    fast.predict = lambda *dates: (asked.append(1), ask(*dates))[1]  # type: ignore[method-assign]
+    plan = plan_chips(256, 256, chip=96, halo=32, stride=card.stride)
+    sink = ArraySink((256, 256))
+    stitch(pair, fast, plan, sink)
+    whole = pair.read(Window(0, 0, 256, 256))
+    plain = TorchDetector(load_model("s2-urban-rgb"), "cpu", precision="float32")
+    answers = np.zeros((1, 256, 256), np.float32)
+    for chip in plan.chips:
+        rows, cols = chip.core.relative_to(chip.read).slices
+        read = pair.read(chip.read)
+        answers[:, *chip.core.slices] = plain.predict(read.before[None], read.after[None])[0][:, rows, cols]
+    known = whole.valid[None]
+    np.testing.assert_array_equal(sink.stored != NODATA, known)
+    assert card.tolerance.allows(sink.stored[known] / 254, answers[known])
+    assert 0 < len(asked) < len(plan.chips) / 2 + 2
+
+
+def test_batch_norms_are_folded_into_convolutions() -> None:
+    openvino = load_openvino()
+    path = resolve_model("s2-urban-rgb")
+    assert any("bn" in name or "running_mean" in name for name in load_model(path).state_dict())
+    graph = openvino.Core().read_model(network_ir(path, file_digest(path)))
+    kinds = {operation.get_type_name() for operation in graph.get_ops()}
+    assert "Convolution" in kinds
+    assert not any("BatchNorm" in kind for kind in kinds)
 
 
 def _read(city: tuple[Path, Path], bands: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -10,12 +10,17 @@ import torch
 from click.testing import CliRunner
 
 from changedet.cli import cli
+from changedet.config import RunConfig
+from changedet.detect.backend import open_detector
 from changedet.errors import ConfigError
+from changedet.grid import Window
+from changedet.grid.quantise import quantise
 from changedet.network.card import Card
 from changedet.network.export import export_model, export_names
 from changedet.network.package import load_model
 from changedet.network.shipped import CARD_KEY, read_card
-from tests.pairs import tiny_model
+from changedet.read.pair import open_pair
+from tests.pairs import DATA, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,32 @@ def test_openvino_does_from_any_folder(model: Path, tmp_path: Path) -> None:
     again = CliRunner().invoke(cli, arguments)
     assert (again.exit_code, "tiny.xml exists" in again.output) == (7, True)
     assert CliRunner().invoke(cli, [*arguments, "--overwrite"]).exit_code == 0
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_an_export_of_a_shipped_model_answers_on_real_bytes_as_our_network_does(form: str, tmp_path: Path) -> None:
+    folder = DATA / "oscd" / "Onera Satellite Change Detection dataset - Images" / "beirut"
+    if not folder.is_dir():
+        pytest.skip(f"no OSCD in {DATA}; CHANGEDET_DATA names another place")
+    card = read_card("s2-urban-rgb")
+    with open_pair(folder / "imgs_1", folder / "imgs_2", bands=card.bands) as pair:
+        chip = pair.read(Window(row=64, col=64, height=160, width=192))
+    images = {"before": chip.before[None], "after": chip.after[None]}
+    export_model("s2-urban-rgb", form, tmp_path)  # type: ignore[arg-type]  # one of the two
+    name = export_names("s2-urban-rgb", form)[0]  # type: ignore[arg-type]
+    if form == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        (answer,) = session.run(["probability"], images)
+    else:
+        openvino = pytest.importorskip("openvino")
+        hint = {"INFERENCE_PRECISION_HINT": "f32"}
+        answer = openvino.Core().compile_model(tmp_path / name, "CPU", hint)(images)["probability"]
+    config = RunConfig(precision="float32")
+    ours = open_detector("s2-urban-rgb", card.bands, config).predict(images["before"], images["after"])
+    assert ours.max() > card.threshold
+    np.testing.assert_allclose(answer, ours, rtol=0, atol=1e-4)
+    assert (quantise(answer, chip.valid) == quantise(ours, chip.valid)).mean() > 0.9999
 
 
 def test_onnx_that_is_not_installed_is_missed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
