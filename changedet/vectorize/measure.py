@@ -38,7 +38,7 @@ def geodesic_measures(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[
         SceneError: the CRS has no ellipsoid (a local or engineering one).
     """
     geographic, geod = on_earth(crs)
-    rings, owners, signs = _rings(shapely.segmentize(geometries, _longest_edge(crs)))
+    rings, owners, signs = _rings(_with_short_edges(geometries, _longest_edge(crs)))
     points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
     to_geographic = pyproj.Transformer.from_crs(crs, geographic, always_xy=True)
     # Not every geographic CRS counts in degrees (NTF Paris has grads), so radians it is.
@@ -74,6 +74,17 @@ def _longest_edge(crs: pyproj.CRS) -> float:
     return longest / crs.axis_info[0].unit_conversion_factor
 
 
+def _with_short_edges(geometries: Geometries, longest: float) -> Geometries:
+    """Return polygons (N,) with vertices added to edges longer than this (CRS units)."""
+    left, bottom, right, top = shapely.bounds(geometries).T
+    may_have = np.maximum(right - left, top - bottom) > longest / np.sqrt(2)
+    if not may_have.any():
+        return geometries
+    short = geometries.copy()
+    short[may_have] = shapely.segmentize(geometries[may_have], longest)
+    return short
+
+
 def _rings(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64], NDArray[np.float64]]:
     """Return all rings, the index of each one's geometry, and +1 for a shell or -1 for a hole."""
     parts, geometry_of_part = shapely.get_parts(geometries, return_index=True)
@@ -95,12 +106,14 @@ def compactness(area: NDArray[np.float64], perimeter: NDArray[np.float64]) -> ND
 def first_pixels(pixels: Geometries) -> NDArray[np.int64]:
     """Return row and column (N, 2) of each polygon's first pixel in scan order, unique within one mask."""
     points, owners = shapely.get_coordinates(pixels, return_index=True)
-    col, row = points.T
-    order = np.lexsort((col, row, owners))
+    if len(points) == 0:
+        return np.empty((0, 2), np.int64)
+    col, row = points.T.astype(np.int64)
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
     # The topmost vertex furthest left is the upper left corner of the first pixel.
-    _, first = np.unique(owners[order], return_index=True)
-    corner = order[first]
-    return np.column_stack([row[corner], col[corner]]).astype(np.int64)
+    width = int(col.max()) + 1
+    first = np.minimum.reduceat(row * width + col, starts)
+    return np.column_stack(np.divmod(first, width))
 
 
 def polygon_ids(

@@ -172,8 +172,11 @@ def _read_strip(
         return _Strip(labels, Regions.none(images.count if images else 0))
     near_unknown = _near(~covered if nodata is None else ~covered | (around == nodata))[inside]
     at_edge = _at_edge(labels, count, near_unknown, strip.row == bounds.row, strip.stop_row == bounds.stop_row)
-    statistics = _statistics(labels, values, _stored(probability, around[inside], strip))
-    known, sums = _sums(labels, count, images, strip)
+    # What is read beside the mask counts at the pixels of regions only, mostly few.
+    at = np.flatnonzero(labels)
+    owner = labels.ravel()[at] - 1
+    statistics = _statistics(owner, count, _probabilities(probability, values[owner], strip, at))
+    known, sums = _sums(owner, count, images, strip, at)
     pixels = outlines(labels, count, row=strip.row, col=strip.col)
     return _Strip(labels, Regions(values, pixels, at_edge, *statistics, known, sums))
 
@@ -183,15 +186,14 @@ def _labelled(
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Return labels (H, W), 0 for none, and the value of each, (N,)."""
     structure = ndimage.generate_binary_structure(2, connectivity // 4)
-    labels, values = np.zeros(mask.shape, np.int32), [np.empty(0, np.uint8)]
+    labels, values = np.zeros(mask.shape, np.int32), np.empty(0, np.uint8)
     for value in values_of(mask):
         if value == 0 and nodata != 0:
             continue
         own, count = ndimage.label((mask == value) & covered, structure, output=np.int32)
-        own[own > 0] += sum(map(len, values))
-        labels += own
-        values.append(np.full(count, value, np.uint8))
-    return labels, np.concatenate(values)
+        np.add(labels, own + np.int32(len(values)), out=labels, where=own > 0)
+        values = np.append(values, np.full(count, value, np.uint8))
+    return labels, values
 
 
 def _near(unknown: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -219,44 +221,47 @@ def _at_edge(
     return reached[1:]
 
 
-def _stored(probability: Any | None, mask: NDArray[np.uint8], strip: Window) -> NDArray[Any] | None:
-    """Return the stored probability (H, W) of each pixel's own class, masked where invalid."""
+def _probabilities(
+    probability: Any | None, values: NDArray[np.uint8], strip: Window, at: NDArray[np.intp]
+) -> NDArray[np.float64] | None:
+    """Return the stored probability (P,) of each pixel's own class, NaN where invalid.
+
+    Args:
+        probability: see `connected_regions`.
+        values: of the mask (P,), at these pixels.
+        strip: where they are.
+        at: (P,), which pixels of it, counted row by row.
+    """
     if probability is None:
         return None
-    bands = probability.read(window=rasterio_window(strip), masked=True)
-    if len(bands) == 1:
-        return np.ma.masked_invalid(bands[0])
-    own = np.clip(mask.astype(np.intp), 1, len(bands)) - 1
-    values, hidden = (
-        np.take_along_axis(part, own[np.newaxis], axis=0)[0] for part in (bands.data, np.ma.getmaskarray(bands))
-    )
-    return np.ma.masked_invalid(np.ma.MaskedArray(values, hidden))
+    bands = probability.read(window=rasterio_window(strip)).reshape(probability.count, -1)
+    own = np.clip(values.astype(np.intp), 1, len(bands)) - 1
+    stored: NDArray[np.float64] = (bands[0, at] if len(bands) == 1 else bands[own, at]).astype(np.float64)
+    nodata = np.array([np.nan if value is None else value for value in probability.nodatavals])
+    stored[(stored == nodata[own]) | ~np.isfinite(stored)] = np.nan
+    return stored
 
 
 def _statistics(
-    labels: NDArray[np.int32], values: NDArray[np.uint8], stored: Any | None
+    owner: NDArray[np.int32], count: int, stored: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return count, sum and maximum of the valid stored values under each label, (N,) each."""
-    size = len(values) + 1
-    largest = np.full(size, -np.inf)
+    """Return count, sum and maximum of the valid stored values (P,) of each owner (P,), (N,) each."""
+    largest = np.full(count, -np.inf)
     if stored is None:
-        return np.zeros(size - 1, np.int64), np.zeros(size - 1), largest[1:]
-    known = (labels > 0) & ~np.ma.getmaskarray(stored)
-    owner, value = labels[known], stored.data[known].astype(np.float64)
+        return np.zeros(count, np.int64), np.zeros(count), largest
+    known = np.isfinite(stored)
+    owner, value = owner[known], stored[known]
     np.maximum.at(largest, owner, value)
-    count = np.bincount(owner, minlength=size).astype(np.int64)
-    total = np.bincount(owner, weights=value, minlength=size).astype(np.float64, copy=False)
-    return count[1:], total[1:], largest[1:]
+    total = np.bincount(owner, weights=value, minlength=count).astype(np.float64, copy=False)
+    return np.bincount(owner, minlength=count).astype(np.int64), total, largest
 
 
 def _sums(
-    labels: NDArray[np.int32], count: int, images: Images | None, strip: Window
+    owner: NDArray[np.int32], count: int, images: Images | None, strip: Window, at: NDArray[np.intp]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return count and sum of the valid values of each band under each label, both (N, B)."""
+    """Return count and sum of the valid values of each band at pixels (P,), by their owners (P,), both (N, B)."""
     known = np.zeros((count, images.count if images else 0), np.int64)
     sums = np.zeros(known.shape)
-    at = np.flatnonzero(labels)
-    owner = labels.ravel()[at] - 1
     for band, values in enumerate(images.values(strip, at) if images else ()):
         is_known = np.isfinite(values)
         known[:, band] = np.bincount(owner[is_known], minlength=count)
