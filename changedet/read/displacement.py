@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 
 Floats = NDArray[np.float64]
 
@@ -71,6 +70,9 @@ class Displacement:
 
     @cached_property
     def _splines(self) -> tuple[Any, Any]:
+        # Imported here, as it takes a third of a second, and most runs remove one shift or none.
+        from scipy.interpolate import RectBivariateSpline
+
         nodes = np.array(self.node_rows), np.array(self.node_cols)
         degrees = {"kx": min(3, len(nodes[0]) - 1), "ky": min(3, len(nodes[1]) - 1)}
         by_row, by_col = (RectBivariateSpline(*nodes, np.array(values), **degrees) for values in (self.row, self.col))

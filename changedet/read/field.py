@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RBFInterpolator
 
 from changedet.read.coregister import ShiftEstimate, WindowShifts
 from changedet.read.displacement import NONE, Displacement
@@ -109,8 +109,10 @@ def _best_smoothing(points: Floats, shifts: Floats) -> tuple[float, float]:
     return min(zip(errors, _SMOOTHINGS, strict=True))
 
 
-def _surface(points: Floats, shifts: Floats, smoothing: float) -> RBFInterpolator:
+def _surface(points: Floats, shifts: Floats, smoothing: float) -> Callable[[Floats], Floats]:
     """Fit thin plates, in units in which the pair is about one wide."""
+    from scipy.interpolate import RBFInterpolator  # see `Displacement`
+
     scale = max(float(np.ptp(points, axis=0).max()), 1.0)
     plate = RBFInterpolator(points / scale, shifts, kernel="thin_plate_spline", smoothing=smoothing)
     return lambda where: plate(where / scale)

@@ -13,7 +13,6 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
@@ -150,6 +149,7 @@ def open_area(path: str) -> Area:
     """
     import geopandas as gpd
     import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError
 
     if not Path(path).exists():
         raise NotFoundError(f"no area file {path}")

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import expit, gammaln, logsumexp, polygamma, psi
 
 from changedet.stats.otsu import otsu_threshold
@@ -114,6 +113,8 @@ class Mixture:
 
         def over_half(log_square: float) -> float:
             return float(self.posterior(np.exp(np.array([log_square])))[0]) - 0.5
+
+        from scipy.optimize import brentq  # a sixth of a second, which a run of a network need not spend
 
         if over_half(high) < 0:
             return float("inf")
