@@ -244,7 +244,7 @@ def _rows(m: dict[str, Any]) -> list[list[str]]:
         ["the floor", "", f"{floor:.1f} s"],
         ["run", "", f"{m['rgb']['seconds']:.1f} s, {m['rgb']['processor_seconds']:.1f} s of the processor"],
         *[
-            [f"stage: {name}", "", f"{value:.1f} s"]
+            [f"stage: {name}", "", f"{value:.1f} s, {value / m['rgb']['seconds']:.0%} of the wall time"]
             for name, value in m["rgb"]["stages"].items()
             if name != "bytes read"
         ],

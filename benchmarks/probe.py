@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 _CLOCKS: dict[str, float] = defaultdict(float)
+# Seconds of the processor in the thread that a stage runs in, which other work on the machine hardly changes.
+_PROCESSOR: dict[str, float] = defaultdict(float)
 
 
 def measure(figures: Path, *job: object, env: dict[str, str] | None = None) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def main() -> None:
         "processor_seconds": used.ru_utime + used.ru_stime,
         "peak_bytes": _peak_bytes(),
         "stages": dict(_CLOCKS),
+        "stages_processor": dict(_PROCESSOR),
     }
     Path(figures).write_text(json.dumps(found, indent=1))
 
@@ -88,11 +91,12 @@ def _time(owner: Any, name: str, stage: str, before: Callable[[], None] = lambda
 
     def timed(*arguments: Any, **options: Any) -> Any:
         before()
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.thread_time()
         try:
             return real(*arguments, **options)
         finally:
             _CLOCKS[stage] += time.perf_counter() - begun
+            _PROCESSOR[stage] += time.thread_time() - used
 
     setattr(owner, name, timed)
 

@@ -19,8 +19,8 @@ from changedet.detect.sample import moments_of
 from changedet.read.pair import BiTemporalPair, Chip
 from changedet.stats.urban import UrbanChange, fit_urban, joined, strips
 
-# Float64 panels, averages and weights of a chip, float32 mostly.
-_BYTES_PER_PX: Final = 60.0
+# The statistic and the joined answer, float32. All else of it is of a strip, 50 MB that the base has room for.
+_BYTES_PER_PX: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class FusedDetector(NetworkDetector):
 
     @property
     def bytes_per_px(self) -> float:
-        """See `ChangeDetector`: the two take turns."""
-        return max(self.network.bytes_per_px, _BYTES_PER_PX + 8 * len(self.bands))
+        """See `ChangeDetector`; the network's memory stays with it."""
+        return self.network.bytes_per_px + _BYTES_PER_PX
 
     def release(self) -> None:
         """See `NetworkDetector`."""
