@@ -1,13 +1,13 @@
 """The table of ratios: what was measured beside the bars, on the machine at hand.
 
-    python -m benchmarks [--folder FOLDER] [--size 10000] [--large-times 2] [--torchgeo FOLDER]
+    python -m benchmarks [--folder FOLDER] [--size 10000] [--large-times 2] [--torchgeo FOLDER] [--parts run start …]
     python -m benchmarks --page
 
-Makes its pairs in FOLDER, prints every part's figures as they come and the table in the end, and writes
+Makes its pairs in FOLDER, prints every part's figures as they come and the table in the end. They go into
 benchmarks/results/performance-PRECISION.json, as a processor that computes in bfloat16 and one that does not give
-different tables, and all tables there are into docs/performance.md. With --page it measures nothing and writes the
-page alone. Ratios count only on a machine with nothing else to do; the load that was there when it began is written
-down with them.
+different tables; all tables there are go into docs/performance.md. With --parts the others stay as they were measured
+before; with --page nothing is measured and the page alone is written. Ratios count only on a machine with nothing else
+to do; the load that was there when a part began is written down with it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _FOLDER = Path(tempfile.gettempdir()) / "changedet-benchmarks"
 MARKS = "<!-- figures: by python -m benchmarks -->\n", "<!-- end of figures -->\n"
 MAX_MEMORY = 2_000_000_000
 MODEL, MODEL_ALL = "s2-urban-rgb", "s2-urban"
+ARGUMENTS = ("--model", MODEL, "--any-resolution", "--overwrite")
 _LIBRARIES = ("changedet", "openvino", "torch", "numpy", "rasterio")
 
 
@@ -53,30 +54,32 @@ def main() -> None:
     parser.add_argument(
         "--torchgeo", type=Path, help="folder of pip install --target FOLDER torchgeo; not timed without"
     )
-    parser.add_argument("--output", type=Path, help="JSON to write instead of the one on the page")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS], help="of the table; the others stay")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON")
     parser.add_argument("--page", action="store_true", help="only write the page, from the results that are there")
     options = parser.parse_args()
     if options.page:
         write_page()
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    conditions = _conditions(options)
-    measured: dict[str, Any] = {}
-    for part in (_run, _start, _specks, _loop, _bands, _large):
-        begun = time.perf_counter()
-        found = part(options)
+    # It says which precision it is here, and converts the model.
+    precision = _job(options.folder, make_pair(options.folder, 512, "rgb"), "warm", *ARGUMENTS)["precision"]
+    path = options.results / f"performance-{precision}.json"
+    for name in options.parts:
+        conditions, begun = _conditions(options), time.perf_counter()
+        found = PARTS[name](options)
         print(json.dumps(found), f"({time.perf_counter() - begun:.0f} s)", file=sys.stderr)
-        measured |= found
-        # A part that fails must not cost those before it.
-        (options.folder / "measured.json").write_text(json.dumps({"conditions": conditions, "measured": measured}))
-    rows = _rows(measured)
-    content = {"conditions": conditions, "measured": measured, "table": rows}
-    path = options.output or RESULTS / f"performance-{measured['rgb']['precision']}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    if options.output is None:
+        # At once, as a part that fails must not cost those before it.
+        keep(path, name, {"conditions": conditions, "measured": found})
+    if options.results == RESULTS:
         write_page()
-    _print(rows)
+    _print(rows_of(json.loads(path.read_text())))
+
+
+def keep(path: Path, name: str, part: dict[str, Any]) -> None:
+    """Put a part of the figures, with the conditions it was measured in, into the JSON of its precision."""
+    parts = {**(json.loads(path.read_text()) if path.exists() else {}), name: part}
+    path.write_text(json.dumps(parts, indent=1) + "\n")
 
 
 def _conditions(options: argparse.Namespace) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _conditions(options: argparse.Namespace) -> dict[str, Any]:
         "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _LIBRARIES},
-        **{name: value for name, value in vars(options).items() if isinstance(value, int)},
+        **{name: value for name, value in vars(options).items() if type(value) is int},
     }
 
 
@@ -110,12 +113,9 @@ def _job(folder: Path, pair: tuple[Path, Path], name: str, *more: object) -> dic
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     pair = make_pair(options.folder, options.size, "rgb")
-    arguments = ("--model", MODEL, "--any-resolution", "--overwrite")
-    # So that the model is converted.
-    _job(options.folder, make_pair(options.folder, 512, "rgb"), "warm", *arguments)
-    first = _job(options.folder, pair, "rgb", *arguments)
+    first = _job(options.folder, pair, "rgb", *ARGUMENTS)
     files = sum(path.stat().st_size for path in pair)
-    again = _job(options.folder, pair, "rgb", *arguments[:3], "--reuse", "--threshold", "0.6", "--min-area", "5000")
+    again = _job(options.folder, pair, "rgb", *ARGUMENTS[:-1], "--reuse", "--threshold", "0.6", "--min-area", "5000")
     share = first["stages"]["bytes read"] / files
     return {"rgb": first, "floor": _floor(MODEL, first), "reuse": again, "bytes_read_over_files": share}
 
@@ -133,15 +133,14 @@ def _bands(options: argparse.Namespace) -> dict[str, Any]:
 
 def _large(options: argparse.Namespace) -> dict[str, Any]:
     pair = [repeat_as_vrt(path, options.large_times) for path in make_pair(options.folder, options.size, "rgb")]
-    found = _job(options.folder, (pair[0], pair[1]), "vrt", "--model", MODEL, "--any-resolution", "--overwrite")
+    found = _job(options.folder, (pair[0], pair[1]), "vrt", *ARGUMENTS)
     return {"large": found}
 
 
 def _loop(options: argparse.Namespace) -> dict[str, Any]:
     """Compare with the plain loop and with plain float32, on a pair that all do whole."""
     pair = make_pair(options.folder, options.loop_size, "rgb")
-    arguments = ("--model", MODEL, "--any-resolution", "--overwrite")
-    fast = _job(options.folder, pair, "fast", *arguments)
+    fast = _job(options.folder, pair, "fast", *ARGUMENTS)
     loop = _told("benchmarks.loop", *pair, MODEL, options.folder)
     found = {"loop": loop, "fast": fast}
     if options.torchgeo:
@@ -155,8 +154,8 @@ def _loop(options: argparse.Namespace) -> dict[str, Any]:
         except subprocess.CalledProcessError:
             print("torchgeo does not run here: its row is left out", file=sys.stderr)
     plain = ("--backend", "torch", "--precision", "float32", "--max-memory", "4GB")
-    _job(options.folder, make_pair(options.folder, 2_000, "rgb"), "plain", *arguments, *plain)
-    _job(options.folder, make_pair(options.folder, 2_000, "rgb"), "compared", *arguments)
+    _job(options.folder, make_pair(options.folder, 2_000, "rgb"), "plain", *ARGUMENTS, *plain)
+    _job(options.folder, make_pair(options.folder, 2_000, "rgb"), "compared", *ARGUMENTS)
     return {**found, "agreement": _agreement(options.folder / "compared", options.folder / "plain")}
 
 
@@ -198,56 +197,98 @@ def _agreement(one_run: Path, other_run: Path) -> dict[str, float]:
     return {"share_within_2": float((distance <= 2).mean()), "largest": int(distance.max())}
 
 
-def _rows(m: dict[str, Any]) -> list[list[str]]:
-    """Return what, bar and measured figure."""
-    floor, floor_all = (
-        m[name]["seconds_per_px"] * _px(m[job]) for name, job in (("floor", "rgb"), ("floor_all", "all"))
-    )
-    loop, quick = (m["loop"]["seconds"] / m["loop"]["px"], m["fast"]["seconds"] / _px(m["fast"]))
-    peaks = [m[name]["peak_bytes"] / 1e9 for name in ("rgb", "large")]
-    agreement, large = m["agreement"], _size(m["large"])
-    torchgeo = m.get("torchgeo")
+PARTS = {"run": _run, "start": _start, "specks": _specks, "loop": _loop, "bands": _bands, "large": _large}
+
+
+def rows_of(parts: dict[str, Any]) -> list[list[str]]:
+    """Return what, bar and measured figure of the parts that were measured, as `keep` has them."""
+    m = {name: figure for part in parts.values() for name, figure in part["measured"].items()}
+    needed = {
+        _rows_of_run: "rgb",
+        _rows_of_start: "first_chip",
+        _rows_of_loop: "loop",
+        _rows_of_bands: "all",
+        _rows_of_large: "large",
+        _rows_of_specks: "specks",
+        _rows_of_stages: "rgb",
+    }
+    return [row for rows, name in needed.items() if name in m for row in rows(m)]
+
+
+def _rows_of_run(m: dict[str, Any]) -> list[list[str]]:
+    run, floor = m["rgb"], m["floor"]["seconds_per_px"] * _px(m["rgb"])
     return [
-        [
-            f"run, {_size(m['rgb'])} x 3 x uint8, wall time over the floor",
-            "<= 1.8",
-            f"{m['rgb']['seconds'] / floor:.2f}",
-        ],
-        [
-            f"run, {_size(m['all'])} x 13 x uint16, wall time over the floor",
-            "",
-            f"{m['all']['seconds'] / floor_all:.2f}",
-        ],
-        [f"the plain loop over run, {_size(m['fast'])}", ">= 12", f"{loop / quick:.1f}"],
-        *(
-            [["torchgeo's FCSiamDiff in that loop, a pixel", "", f"{torchgeo['seconds'] / torchgeo['px'] / quick:.1f}"]]
-            if torchgeo
-            else []
-        ),
-        ["8-bit pixels within 2 of float32", ">= 99.9 %", f"{agreement['share_within_2']:.3%}"],
-        ["furthest 8-bit pixel from float32", "<= 8", f"{agreement['largest']}"],
-        ["halo over useful pixels, --max-memory 2GB", "<= 25 %", f"{m['rgb']['chips']['redundancy']:.1%}"],
-        [f"peak memory, {_size(m['rgb'])}", "<= 2 GB", f"{peaks[0]:.2f} GB"],
-        [f"peak memory at {large} over that", "<= 1.1", f"{peaks[1] / peaks[0]:.2f}"],
-        ["peak memory, 13 x uint16", "<= 2 GB", f"{m['all']['peak_bytes'] / 1e9:.2f} GB"],
-        ["--reuse over the first run", "< 25 %", f"{m['reuse']['seconds'] / m['rgb']['seconds']:.0%}"],
+        [f"run, {_size(run)} x 3 x uint8, wall time over the floor", "<= 1.8", f"{run['seconds'] / floor:.2f}"],
+        ["halo over useful pixels, --max-memory 2GB", "<= 25 %", f"{run['chips']['redundancy']:.1%}"],
+        [f"peak memory, {_size(run)}", "<= 2 GB", f"{run['peak_bytes'] / 1e9:.2f} GB"],
+        ["--reuse over the first run", "< 25 %", f"{m['reuse']['seconds'] / run['seconds']:.0%}"],
+    ]
+
+
+def _rows_of_start(m: dict[str, Any]) -> list[list[str]]:
+    return [
         ["until the first chip, from the second run on", "<= 3 s", f"{m['first_chip']['second']:.1f} s"],
         ["until the first chip, the first time", "<= 10 s", f"{m['first_chip']['first']:.1f} s"],
         ["changedet --help", "<= 0.4 s", f"{m['help_seconds']:.2f} s"],
-        ["many polygons: vectorize", "<= 300 s a million", f"{m['specks']['seconds']:.0f} s"],
-        ["many polygons: peak memory", "<= 1.5 GB", f"{m['specks']['peak_bytes'] / 1e9:.2f} GB"],
+    ]
+
+
+def _rows_of_loop(m: dict[str, Any]) -> list[list[str]]:
+    quick, agreement = m["fast"]["seconds"] / _px(m["fast"]), m["agreement"]
+    rows = [
         [
-            "bytes read, temporary files and libraries among them, over those in the pair",
-            "",
-            f"{m['bytes_read_over_files']:.1f}",
+            f"the plain loop over run, {_size(m['fast'])}",
+            ">= 12",
+            f"{m['loop']['seconds'] / m['loop']['px'] / quick:.1f}",
         ],
+        ["8-bit pixels within 2 of float32", ">= 99.9 %", f"{agreement['share_within_2']:.3%}"],
+        ["furthest 8-bit pixel from float32", "<= 8", f"{agreement['largest']}"],
+    ]
+    if "torchgeo" in m:
+        other = m["torchgeo"]["seconds"] / m["torchgeo"]["px"]
+        rows.insert(1, ["torchgeo's FCSiamDiff in that loop, a pixel", "", f"{other / quick:.1f}"])
+    return rows
+
+
+def _rows_of_bands(m: dict[str, Any]) -> list[list[str]]:
+    run, floor = m["all"], m["floor_all"]["seconds_per_px"] * _px(m["all"])
+    return [
+        [f"run, {_size(run)} x 13 x uint16, wall time over the floor", "", f"{run['seconds'] / floor:.2f}"],
+        ["peak memory, 13 x uint16", "<= 2 GB", f"{run['peak_bytes'] / 1e9:.2f} GB"],
+    ]
+
+
+def _rows_of_large(m: dict[str, Any]) -> list[list[str]]:
+    large, run = m["large"], m["rgb"]
+    return [
+        [f"peak memory, {_size(large)}", "<= 2 GB", f"{large['peak_bytes'] / 1e9:.2f} GB"],
+        [
+            f"peak memory at {_size(large)} over that at {_size(run)}",
+            "<= 1.1",
+            f"{large['peak_bytes'] / run['peak_bytes']:.2f}",
+        ],
+    ]
+
+
+def _rows_of_specks(m: dict[str, Any]) -> list[list[str]]:
+    return [
+        ["a million polygons: vectorize", "<= 300 s", f"{m['specks']['seconds']:.0f} s"],
+        ["a million polygons: peak memory", "<= 1.5 GB", f"{m['specks']['peak_bytes'] / 1e9:.2f} GB"],
+    ]
+
+
+def _rows_of_stages(m: dict[str, Any]) -> list[list[str]]:
+    run, floor = m["rgb"], m["floor"]["seconds_per_px"] * _px(m["rgb"])
+    told = "bytes read, temporary files and libraries among them, over those in the pair"
+    return [
         ["the floor", "", f"{floor:.1f} s"],
-        ["run", "", f"{m['rgb']['seconds']:.1f} s, {m['rgb']['processor_seconds']:.1f} s of the processor"],
+        ["run", "", f"{run['seconds']:.1f} s, {run['processor_seconds']:.1f} s of the processor"],
         *[
-            [f"stage: {name}", "", f"{value:.1f} s, {value / m['rgb']['seconds']:.0%} of the wall time"]
-            for name, value in m["rgb"]["stages"].items()
+            [f"stage: {name}", "", f"{value:.1f} s, {value / run['seconds']:.0%} of the wall time"]
+            for name, value in run["stages"].items()
             if name != "bytes read"
         ],
+        [told, "", f"{m['bytes_read_over_files']:.1f}"],
     ]
 
 
@@ -269,13 +310,15 @@ def write_page() -> None:
 
 def _table(path: Path) -> str:
     """Return the figures of one precision, as Markdown."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    conditions = content["conditions"]
+    parts = json.loads(path.read_text(encoding="utf-8"))
+    conditions = [part["conditions"] for part in parts.values()]
+    dates = sorted({each["date"] for each in conditions})
     told = (
-        f"**{path.stem.partition('-')[2]}**, {conditions['date']}, {conditions['processor']}, {conditions['cores']}"
-        f" cores, load before {conditions['load_before']:.2f}, OpenVINO {conditions['versions']['openvino']}:"
+        f"**{path.stem.partition('-')[2]}**, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))},"
+        f" {conditions[0]['processor']}, {conditions[0]['cores']} cores, load before a part at most"
+        f" {max(each['load_before'] for each in conditions):.2f}, OpenVINO {conditions[0]['versions']['openvino']}:"
     )
-    lines = [f"| {' | '.join(row)} |" for row in [["what", "bar", "measured"], ["---"] * 3, *content["table"]]]
+    lines = [f"| {' | '.join(row)} |" for row in [["what", "bar", "measured"], ["---"] * 3, *rows_of(parts)]]
     return "\n".join([told, "", *lines, ""])
 
 

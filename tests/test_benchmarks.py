@@ -1,6 +1,5 @@
 """What the benchmarks stand on."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +33,23 @@ def test_the_tables_of_both_precisions_go_between_the_marks_of_the_page(
         "load_before": 0.0,
         "versions": {"openvino": "2026.4"},
     }
-    for precision, figure in (("float32", "1.20"), ("bfloat16", "1.70"), ("bfloat16", "1.60")):
-        content = {"conditions": conditions, "table": [["run", "<= 1.8", figure]]}
-        (tmp_path / f"performance-{precision}.json").write_text(json.dumps(content))
+    for precision, chip, figure in (("float32", 3, 0.31), ("bfloat16", 4, 0.2), ("bfloat16", 2, 0.2)):
+        path = tmp_path / f"performance-{precision}.json"
+        measured = {"first_chip": {"first": 9.0, "second": chip}, "help_seconds": figure}
+        command.keep(path, "start", {"conditions": conditions, "measured": measured})
+        speckled = {"conditions": conditions | {"load_before": 1.5}, "measured": {"specks": SPECKS}}
+        command.keep(path, "specks", speckled)
         command.write_page()
     text = page.read_text()
     assert (text.startswith(head), text.endswith(tail)) == (True, True)
-    figures = [line.split()[-2] for line in text.splitlines() if line.startswith("| run | <= 1.8 |")]
-    assert figures == ["1.60", "1.20"]
-    assert text.index("**bfloat16**, 2026-01-02, P, 2 cores") < text.index("**float32**")
+    chips = [line.split("|")[-2].strip() for line in text.splitlines() if "from the second run on" in line]
+    assert chips == ["2.0 s", "3.0 s"]
+    assert text.count("| a million polygons: vectorize | <= 300 s | 82 s |") == 2
+    assert "**bfloat16**, 2026-01-02, P, 2 cores, load before a part at most 1.50" in text
+    assert text.index("**bfloat16**") < text.index("**float32**")
+
+
+SPECKS = {"seconds": 82.4, "peak_bytes": 7e8}
 
 
 def test_cities_on_which_settings_were_chosen_are_told_apart_from_the_others() -> None:
