@@ -36,15 +36,13 @@ from changedet.batch.run import run_batch
 from changedet.grid.window import blocks
 from changedet.write.raster import RasterLayout
 from changedet.write.vrt import TileFile, write_vrt
-from tests.batch import cluster
-from tests.batch.kernel import MEMORY, expected, kernel_method, manifest_over, stored, write_scenes
 
 RESULT = Path(__file__).parent / "results" / "batch.json"
 BANDS = ("B04", "B03", "B02", "B08")
 CRS, ORIGIN, PIXEL = "EPSG:32633", (400_000, 5_800_000), 10
 # Of a tile of the mosaic, and of its chips' cores.
-SIDE = 320
-MODEL, MAX_MEMORY = "s2-urban-rgbn", 650_000_000
+SIDE = 192
+MODEL, MAX_MEMORY = "s2-urban-rgbn", 585_000_000
 
 
 def main() -> None:
@@ -98,6 +96,9 @@ def throughput(options: argparse.Namespace) -> dict[str, Any]:
 
 def overhead(options: argparse.Namespace) -> dict[str, Any]:
     """Map tiny tiles with two workers, and take from the time what was spent in the tiles."""
+    # Imported here and below, or every worker would import it with this file, and torch with it.
+    from tests.batch.kernel import manifest_over, write_scenes
+
     count = round((options.tiles or 10_000) ** 0.5)
     side, workers = 16, 2
     scenes = write_scenes(options.folder, count * side, count * side)
@@ -126,6 +127,9 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
 
 def kills(options: argparse.Namespace) -> dict[str, Any]:
     """Kill the run, a worker or the scheduler at random moments, run again, and compare with what has to come out."""
+    from tests.batch import cluster
+    from tests.batch.kernel import MEMORY, expected, kernel_method, manifest_over, stored, write_scenes
+
     scenes = write_scenes(options.folder, 240, 360)
     manifest = options.folder / "kills.parquet"
     write_manifest(manifest, manifest_over(*scenes, 60), overwrite=True)
@@ -146,6 +150,8 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
 
 def _kill(victim: str, seconds: float, manifest: Path, out: Path) -> int:
     """Kill something while a batch runs, wait for what becomes of the run, and return how many tiles were there."""
+    from tests.batch import cluster
+
     with ExitStack() as stack:
         address, (scheduler, worker, _) = stack.enter_context(cluster.cluster(pause=0.1))
         child = stack.enter_context(cluster.run(manifest, out, f"scheduler={address}"))
