@@ -166,9 +166,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def write_document(rows: Sequence[dict[str, Any]]) -> None:
     """Write the table into the document."""
-    marks = r"(<!-- table: few labels -->\n)(.*?)(\n<!-- end -->)"
+    marks = r"(<!-- table: few labels -->\n)(.*?)(<!-- end -->)"
     text = DOCUMENT.read_text(encoding="utf-8")
-    text = re.sub(marks, lambda found: found[1] + table(rows) + found[3], text, flags=re.DOTALL)
+    text = re.sub(marks, lambda found: found[1] + table(rows) + "\n" + found[3], text, flags=re.DOTALL)
     DOCUMENT.write_text(text, encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import logit
 
@@ -50,6 +51,10 @@ RECIPE = ROOT / "pipelines" / "05_pretrain.yaml"
 FOLDS = ROOT / "pipelines" / "02_train_oscd.yaml"
 RESULT = ROOT / "benchmarks" / "results" / "unlabelled.json"
 DOCUMENT = ROOT / "docs" / "no-labels.md"
+PICTURE = ROOT / "docs" / "images" / "no-labels-network.png"
+# What the picture is of.
+DRAWN: Final = "s2-urban-rgbn-free"
+CITY: Final = "beirut"
 # What is left out of the recipe.
 SOURCES: Final[dict[str, tuple[str, ...]]] = {
     "all": (),
@@ -236,20 +241,54 @@ def stamp(files: Sequence[Path]) -> None:
         print(path, measured["pooled"]["f1"])
 
 
+def draw(options: argparse.Namespace) -> None:
+    """Draw one city of the first fold by `urban` and by the network that did not learn from it, if there is one."""
+    config, _ = recipe(DRAWN, "all", 0, options)
+    if not _done(config).exists():
+        return
+    threshold = json.loads(_done(config).read_text())["threshold"]
+    pixels, scene = load(config)[CITY], scenes_of(config, config.models[DRAWN].bands)[CITY]
+    before, after, _, valid = scene.read(Window(0, 0, *scene.shape))
+    masks = {
+        "urban": pixels.statistic >= BORDER,
+        "network without labels": pixels.joined(config.urban_weight) >= logit(threshold),
+    }
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    axes = figure.subplots(1, 4)
+    for axis, image, title in zip(axes, (before, after), ("before", "after"), strict=False):
+        axis.imshow(np.clip(np.moveaxis(image[:3].astype(np.float32), 0, -1) / 0.3, 0, 1))
+        axis.set_title(title)
+    for axis, (name, mask) in zip(axes[2:], masks.items(), strict=True):
+        axis.imshow(compared(mask, pixels.truth, valid))
+        axis.set_title(f"{name}: F1 {counts_of(mask, pixels.truth).f1:.2f}")
+    for axis in axes:
+        axis.set_axis_off()
+    figure.savefig(PICTURE, dpi=80)
+
+
+def compared(mask: NDArray[np.bool_], truth: NDArray[np.bool_], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return a picture (H, W, 3) of valid pixels (N,): found is white, missed blue, wrongly marked red."""
+    found = np.zeros((len(mask), 3))
+    found[mask & truth], found[mask & ~truth], found[~mask & truth] = 1.0, (0.85, 0.15, 0.1), (0.2, 0.4, 1.0)
+    picture = np.zeros((*valid.shape, 3))
+    picture[valid] = found
+    return picture
+
+
 def write_tables() -> None:
     """Write both tables into the document, from the JSON files."""
     result = json.loads(RESULT.read_text(encoding="utf-8"))
     text = DOCUMENT.read_text(encoding="utf-8")
     for name, lines in (("unlabelled", side_by_side(result)), ("sources", by_sources(result))):
-        marks = rf"(<!-- table: {name} -->\n)(.*?)(\n<!-- end -->)"
-        joined = "\n".join(lines)
+        marks = rf"(<!-- table: {name} -->\n)(.*?)(<!-- end -->)"
+        joined = "\n".join([*lines, ""])
         text = re.sub(marks, lambda found, joined=joined: found[1] + joined + found[3], text, flags=re.DOTALL)
     DOCUMENT.write_text(text, encoding="utf-8")
 
 
 def side_by_side(result: dict[str, Any]) -> list[str]:
     """Return the networks beside the classical detectors, at the threshold that each chose itself."""
-    lines = ["| what | labels to learn from | PR area, pooled | F1 | precision | recall |", "|---|---|---|---|---|---|"]
+    lines = ["| what | PR area, pooled | F1 | precision | recall |", "|---|---|---|---|---|"]
     for model, rows in result.items():
         if len(rows.get("all", {}).get("folds", {})) == 3:
             lines.append(_line(f"`--model {model}`", rows["all"]["average_precision"], rows["all"]["pooled"]))
@@ -260,7 +299,7 @@ def side_by_side(result: dict[str, Any]) -> list[str]:
 
 
 def _line(name: str, area: float, row: dict[str, Any]) -> str:
-    return f"| {name} | none | {area:.3f} | **{row['f1']:.3f}** | {row['precision']:.3f} | {row['recall']:.3f} |"
+    return f"| {name} | {area:.3f} | **{row['f1']:.3f}** | {row['precision']:.3f} | {row['recall']:.3f} |"
 
 
 def by_sources(result: dict[str, Any]) -> list[str]:
@@ -301,6 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if not options.tables:
         carry_out(options)
+        draw(options)
     write_tables()
 
 

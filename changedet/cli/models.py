@@ -38,7 +38,8 @@ def _list_models() -> None:
 
     table = Table(box=None, header_style="bold")
     for name in ("model", "bands", "resolution", "F1", "parameters", "licence"):
-        table.add_column(name, overflow="fold")
+        # Bands are many and may take several lines; a name or a licence in two halves cannot be read or copied.
+        table.add_column(name, overflow="fold", no_wrap=name != "bands")
     for name, path in shipped_models().items():
         card = read_card(path)
         pooled: Any = card.figures.get("pooled", {})

@@ -67,7 +67,8 @@ def _merit(card: Card, there: set[str]) -> tuple[bool, float, int]:
 def choose_encoder(scenes: Sequence[Scene], config: RunConfig) -> str | None:
     """Return the model whose encoder `--detector deep` uses: the one asked for, else a shipped one that fits, or None.
 
-    A model fits where all its bands are there at both dates and it is free, if only free ones are wanted.
+    A model fits where all its bands are there at both dates and it is free, if only free ones are wanted. Of two with
+    as many bands a free one is taken: the free ones learned without labels, as this detector promises.
 
     Raises:
         ModelError: the one asked for is not free and only free ones are wanted.
@@ -78,7 +79,7 @@ def choose_encoder(scenes: Sequence[Scene], config: RunConfig) -> str | None:
     cards = {name: read_card(path) for name, path in shipped_models().items()}
     usable = {name: card for name, card in cards.items() if card.commercial_use or not config.free_only}
     fitting = [name for name, card in usable.items() if set(card.bands) <= there]
-    return max(fitting, key=lambda name: len(usable[name].bands), default=None)
+    return max(fitting, key=lambda name: (len(usable[name].bands), usable[name].commercial_use), default=None)
 
 
 def bands_for(card: Card, scenes: Sequence[Scene]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ _EXPECTED = "a .safetensors file written by changedet"
 
 def shipped_models() -> dict[str, Path]:
     """Return the models that come with the package, name to file, by name."""
-    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"), key=lambda path: path.stem)}
 
 
 def resolve_model(path_or_name: str | Path) -> Path:

@@ -1,6 +1,7 @@
 """The command as a user meets it: what it prints and what it writes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def test_the_licence_of_a_model_that_is_not_free_is_told(pair: tuple[Path, Path]
     assert "s2-urban-rgbn is under CC-BY-NC-SA-4.0: not for commercial use" in result.stderr
 
 
+def test_a_free_model_is_used_without_a_word_about_its_licence(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = call("run", *pair, "-o", tmp_path / "out", "--free-only", "--no-report")
+    assert result.exit_code == 0, result.output
+    assert "commercial use" not in result.output
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["name"] == "s2-urban-rgbn-free"
+
+
 def test_inspect_prints_both_dates_and_what_would_be_done() -> None:
     result = call("inspect", SAMPLE / "before.tif", SAMPLE / "after.tif")
     assert result.exit_code == 0, result.output
@@ -111,6 +119,7 @@ def test_models_lists_the_shipped_ones() -> None:
         assert result.exit_code == 0, result.output
         assert "s2-urban-rgbn" in result.stdout
         assert "CC-BY-NC-SA-4.0" in result.stdout
+        assert re.search(r"s2-urban-rgbn-free .*Apache-2\.0", result.stdout)
 
 
 def test_models_show_prints_the_whole_card() -> None:

@@ -7,7 +7,7 @@ from affine import Affine
 
 from changedet.config import RunConfig
 from changedet.detect import choose
-from changedet.detect.choose import bands_for, check_resolution, choose_model, told_missing
+from changedet.detect.choose import bands_for, check_resolution, choose_encoder, choose_model, told_missing
 from changedet.errors import ModelError, PairError
 from changedet.network.card import Card
 from changedet.network.shipped import read_card, shipped_models
@@ -110,8 +110,30 @@ def test_bands_to_read_are_all_but_the_optional_ones_a_date_lacks(tmp_path: Path
     assert told_missing(card, card.bands) is None
 
 
-def test_free_only_without_a_model_says_that_none_is_free() -> None:
-    assert not any(read_card(path).commercial_use for path in shipped_models().values())
+@pytest.mark.parametrize("names", [RGBN, (*TWELVE, "B10")])
+def test_free_only_takes_the_best_free_model_that_fits(names: tuple[str, ...]) -> None:
+    cards = {name: read_card(path) for name, path in shipped_models().items()}
+    free = {name: card for name, card in cards.items() if card.commercial_use and set(card.bands) <= set(names)}
+    assert "s2-urban-rgbn-free" in free
+    assert {(card.licence, card.tiling) for card in free.values()} == {("Apache-2.0", "exact")}
+    best = max(free, key=lambda name: float(free[name].figures["pooled"]["f1"]))  # type: ignore[index, call-overload, arg-type]
+    assert choose_model(_scenes(*names), RunConfig(free_only=True)) == best
+
+
+def test_an_encoder_that_learned_without_labels_is_preferred() -> None:
+    assert choose_encoder(_scenes(*RGBN), RunConfig()) == "s2-urban-rgbn-free"
+
+
+def test_free_only_where_no_free_model_fits_says_which_there_are() -> None:
+    with pytest.raises(PairError, match=r"no shipped model fits[\s\S]*s2-urban-rgbn-free misses B08") as caught:
+        choose_model(_scenes("B04", "B03", "B02"), RunConfig(free_only=True))
+    assert "CC-BY" not in str(caught.value)
+
+
+def test_free_only_without_a_free_model_says_that_none_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    paid = {name: path for name, path in shipped_models().items() if not read_card(path).commercial_use}
+    assert paid
+    monkeypatch.setattr(choose, "shipped_models", lambda: paid)
     with pytest.raises(ModelError, match=r"none of the shipped models is free[\s\S]*--model FILE"):
         choose_model(_scenes(*TWELVE), RunConfig(free_only=True))
 

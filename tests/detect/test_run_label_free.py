@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from rio_cogeo.cogeo import cog_validate
 
 from changedet.config import Detector
+from changedet.detect import choose
 from changedet.detect.run import RunResult, run
 from changedet.errors import ConfigError, ModelError, PairError
+from changedet.network.shipped import read_card, shipped_models
 from changedet.report.command import command_of
 from tests.commands import call, names_in
 from tests.data import texture, write_raster
@@ -148,19 +150,25 @@ def test_where_not_even_the_bands_agree_nothing_is_offered(tmp_path: Path) -> No
     assert "--detector" not in str(caught.value)
 
 
-def test_where_no_model_is_free_the_error_offers_a_detector(tmp_path: Path) -> None:
+def test_where_no_model_is_free_the_error_offers_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paid = {name: path for name, path in shipped_models().items() if not read_card(path).commercial_use}
+    monkeypatch.setattr(choose, "shipped_models", lambda: paid)
     with pytest.raises(ModelError, match=r"with no model at all: changedet run .* --detector irmad"):
         run(*crop_sample(tmp_path), tmp_path / "out", free_only=True)
 
 
-def test_deep_says_which_encoder_it_took(tmp_path: Path) -> None:
+def test_deep_says_which_encoder_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the shipped models the one that learned without labels."""
     pair = crop_sample(tmp_path)
     shipped = run(*pair, tmp_path / "shipped", detector="deep", report=False)
-    assert shipped.record["model"]["encoder"] == "s2-urban-rgbn"
-    assert shipped.record["model"]["commercial_use"] is False
-    free = run(*pair, tmp_path / "free", detector="deep", free_only=True, report=False)
-    assert any("random weights" in warning for warning in free.record["warnings"])
-    assert free.record["model"]["commercial_use"] is True
+    assert shipped.record["model"]["encoder"] == "s2-urban-rgbn-free"
+    assert shipped.record["model"]["commercial_use"] is True
+    paid = run(*pair, tmp_path / "paid", detector="deep", model="s2-urban-rgbn", report=False)
+    assert paid.record["model"]["commercial_use"] is False
+    monkeypatch.setattr(choose, "shipped_models", dict)
+    none = run(*pair, tmp_path / "none", detector="deep", free_only=True, report=False)
+    assert any("random weights" in warning for warning in none.record["warnings"])
+    assert none.record["model"]["commercial_use"] is True
 
 
 @pytest.mark.parametrize(
