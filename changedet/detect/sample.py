@@ -83,7 +83,7 @@ def sample_pair(pair: BiTemporalPair, progress: Callable[[str, int, int], None])
     there = []
     for index, window in enumerate(lattice):
         chip = pair.read(window)
-        pixels = np.concatenate([chip.before[:, chip.valid], chip.after[:, chip.valid]])
+        pixels = _stacked(chip)
         total += Moments.of(pixels)
         sample.add(index, pixels)
         there += [window] if chip.valid.any() else []
@@ -109,9 +109,19 @@ def moments_of(
     drawn, total = _drawn(len(lattice), _BLOCKS_OF_MOMENTS), Moments.none(2 * bands)
     for done, index in enumerate(drawn, start=1):
         chip = read(lattice[index])
-        total += Moments.of(np.concatenate([chip.before[:, chip.valid], chip.after[:, chip.valid]]))
+        total += Moments.of(_stacked(chip))
         progress("statistics", done, len(drawn))
     return total
+
+
+def _stacked(chip: Chip) -> NDArray[np.float32]:
+    """Return the bands (before, then after) of the valid pixels of a chip, (2C, N)."""
+    dates = [date.reshape(len(date), -1) for date in (chip.before, chip.after)]
+    if not chip.valid.all():
+        # By their numbers: a mask of rows and columns is looked through anew for every band.
+        known = np.flatnonzero(chip.valid)
+        dates = [date.take(known, axis=1) for date in dates]
+    return np.concatenate(dates)
 
 
 def _drawn(count: int, most: int) -> list[int]:
