@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.windows import Window as RasterioWindow
 
 from changedet.grid.quantise import NODATA, STEPS, as_bytes, stored_threshold
@@ -97,7 +98,8 @@ def probability_counts(path: str | os.PathLike[str]) -> NDArray[np.int64]:
             window = RasterioWindow(0, row, dataset.width, min(rows, dataset.height - row))
             stored = as_bytes(dataset.read(window=window))
             highest = stored[0] if dataset.count == 1 else np.where((stored == NODATA).any(0), NODATA, stored.max(0))
-            counts += np.bincount(highest.ravel(), minlength=NODATA + 1)
+            # numpy's bincount would make eight bytes of each first.
+            counts += np.array(Image.fromarray(highest).histogram())
     return counts[:NODATA]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import geopandas as gpd
@@ -96,13 +97,49 @@ def _within_budget(frame: gpd.GeoDataFrame, geobox: GeoBox, most_bytes: int) -> 
     kept: list[list[list[int]]] = []
     coarsened = spent = 0
     shapes = _in_pixels(frame.geometry.array, geobox)
-    for (rings, is_exact), attributes in zip(map(_encoded, shapes), _attribute_sizes(frame), strict=True):
-        spent += _size(rings) + attributes
+    for shape, (rings, size), attributes in zip(shapes, _encoded(shapes), _attribute_sizes(frame), strict=True):
+        is_exact = size <= _MOST_BYTES_EACH
+        drawn = rings if is_exact else _coarsened(shape)
+        spent += (size if is_exact else _size(drawn)) + attributes
         if spent > most_bytes and kept:
             break
-        kept.append(rings)
+        kept.append(drawn)
         coarsened += not is_exact
     return kept, coarsened
+
+
+def _encoded(shapes: NDArray[Any]) -> Iterator[tuple[list[list[int]], int]]:
+    """Yield the rings of each polygon, and how many bytes they take."""
+    parts, shape_of_part = shapely.get_parts(shapes, return_index=True)
+    rings, part_of_ring = shapely.get_rings(parts, return_index=True)
+    steps, starts = _steps(rings)
+    sizes = np.add.reduceat(_characters(steps) + 1, starts[:-1]) if len(rings) else np.empty(0, np.int64)
+    # All numbers become Python's at once: one by one would take most of the time of a report.
+    numbers, bounds, costs = steps.tolist(), starts.tolist(), sizes.tolist()
+    of_shape = np.searchsorted(shape_of_part[part_of_ring], np.arange(len(shapes) + 1)).tolist()
+    for first, stop in pairwise(of_shape):
+        yield [numbers[bounds[ring] : bounds[ring + 1]] for ring in range(first, stop)], sum(costs[first:stop])
+
+
+def _steps(rings: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each ring's first point and the steps from each point to the next, without the closing one.
+
+    All in one row, (N,), x and y in turn, and where each ring starts in it, and its end, (R + 1,).
+    """
+    coordinates, ring_of_point = shapely.get_coordinates(rings, return_index=True)
+    points = np.rint(coordinates * _PER_PX).astype(np.int64)
+    first = np.flatnonzero(np.diff(ring_of_point, prepend=-1))
+    steps = np.diff(points, axis=0, prepend=0)
+    steps[first] = points[first]
+    closing = np.append(first[1:], len(points)) - 1 if len(first) else first
+    starts = 2 * (np.append(first, len(points)) - np.arange(len(first) + 1))
+    return np.delete(steps, closing, axis=0).ravel(), starts
+
+
+def _characters(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many characters each number is written with."""
+    digits = np.searchsorted(10 ** np.arange(1, 18), np.abs(numbers), side="right") + 1
+    return digits + (numbers < 0)
 
 
 def _attribute_sizes(frame: gpd.GeoDataFrame) -> list[int]:
@@ -121,21 +158,18 @@ def _in_pixels(shapes: Any, geobox: GeoBox) -> NDArray[Any]:
     return moved
 
 
-def _encoded(shape: Any, most_bytes: int = _MOST_BYTES_EACH) -> tuple[list[list[int]], bool]:
-    """Return the rings of a polygon within the bytes a single one may take, and whether they are exact."""
-    outlines = np.array(list(_rings(shape)), dtype=object)
-    rings = [_steps(ring) for ring in outlines]
-    tolerance, is_exact = 0.5, _size(rings) <= most_bytes
-    while _size(rings) > most_bytes:
+def _coarsened(shape: Any, most_bytes: int = _MOST_BYTES_EACH) -> list[list[int]]:
+    """Return the rings of a polygon that takes more bytes than a single one may, with fewer points."""
+    outlines = shapely.get_rings(shapely.get_parts(shape))
+    tolerance = 1.0
+    while _size(rings := _listed(_coarser(outlines, tolerance))) > most_bytes:
         tolerance *= 2
-        rings = [_steps(ring) for ring in _coarser(outlines, tolerance)]
-    return rings, is_exact
+    return rings
 
 
-def _rings(shape: Any) -> Iterator[Any]:
-    for part in shapely.get_parts(shape):
-        yield part.exterior
-        yield from part.interiors
+def _listed(rings: NDArray[Any]) -> list[list[int]]:
+    steps, starts = _steps(rings)
+    return [steps[start:stop].tolist() for start, stop in pairwise(starts.tolist())]
 
 
 def _coarser(rings: NDArray[Any], tolerance: float) -> NDArray[Any]:
@@ -145,12 +179,6 @@ def _coarser(rings: NDArray[Any], tolerance: float) -> NDArray[Any]:
     # Ring by ring and without regard to the others: this is for the eye, and fast.
     coarser: NDArray[Any] = shapely.simplify(rings[wanted], tolerance, preserve_topology=False)
     return coarser
-
-
-def _steps(ring: Any) -> list[int]:
-    """Return a ring as its first point and the steps from each point to the next, without the closing one."""
-    points = np.rint(shapely.get_coordinates(ring)[:-1] * _PER_PX).astype(int)
-    return np.diff(points, axis=0, prepend=0).ravel().tolist()
 
 
 def _size(rings: list[list[int]]) -> int:

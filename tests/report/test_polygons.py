@@ -83,10 +83,21 @@ def test_a_shape_of_too_many_points_is_drawn_with_fewer() -> None:
     radius = 1000 + 5 * np.random.default_rng(1).normal(size=4000)
     holes = [shapely.box(x, 0, x + 1, 1).exterior.coords for x in range(-500, 500, 3)]
     star = shapely.Polygon(np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1), holes)
-    rings, is_exact = polygons._encoded(star, most_bytes=4000)
-    assert not is_exact
+    ((whole, size),) = polygons._encoded(np.array([star]))
+    assert decoded(whole).symmetric_difference(star).area / star.area < 1e-3
+    assert size == polygons._size(whole) > 4000
+    rings = polygons._coarsened(star, most_bytes=4000)
     assert polygons._size(rings) <= 4000
     assert decoded(rings).symmetric_difference(star).area / star.area < 0.02
+
+
+def test_shapes_are_encoded_together_as_they_would_be_alone() -> None:
+    ring, hole = shapely.box(0, 0, 30, 20), shapely.box(5, 5, 8, 9)
+    shapes = np.array([ring.difference(hole), shapely.union(shapely.box(50, 50, 51, 52), hole), shapely.MultiPolygon()])
+    rings, sizes = zip(*polygons._encoded(shapes), strict=True)
+    assert [len(each) for each in rings] == [2, 2, 0]
+    assert [decoded(each).equals(shape) for each, shape in zip(rings[:2], shapes[:2], strict=True)] == [True, True]
+    assert list(sizes) == [polygons._size(each) for each in rings]
 
 
 def test_the_size_of_rings_is_that_of_their_text() -> None:
