@@ -83,11 +83,14 @@ class NetworkDetector(ABC):
         backend: the library that computes it.
         device: where it computes.
         precision: of its arithmetic, `float32` or `bfloat16`.
+        in_flight: chips that threads ask it about at a time, while the one before them is stored: 0 where it computes
+            on the processor, which has nothing else to do then.
 
     Raises:
         ModelError: a band that is not optional is left out.
     """
 
+    in_flight = 0
     backend: str
     device: str
     precision: str

@@ -7,11 +7,11 @@ of them is raised, as it is, where its chip or the end is waited for; the others
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from changedet.grid import Window
 from changedet.grid.quantise import as_bytes
 from changedet.read.pair import BiTemporalPair, Chip
 from changedet.write.raster import RasterSink
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Windows that wait to be written: bytes, where a chip is floats, so a few do not count.
 _UNWRITTEN = 4
@@ -99,6 +102,32 @@ class ReadAhead:
     ) -> None:
         for thread in self._threads:
             thread.shutdown(cancel_futures=True)
+
+
+def answered(ask: Callable[[T], R], chips: Iterable[T], ahead: int) -> Iterator[tuple[T, R]]:
+    """Yield chips, in their order, each with its answer, while threads ask about those that follow.
+
+    Args:
+        ask: about a chip.
+        chips: as they are read.
+        ahead: threads, and so how many are asked about at a time; 0 asks about each when its turn comes.
+    """
+    if ahead == 0:
+        yield from ((chip, ask(chip)) for chip in chips)
+        return
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    threads = ThreadPoolExecutor(ahead, "changedet-ask")
+    try:
+        for chip in chips:
+            waiting.append((chip, threads.submit(ask, chip)))
+            if len(waiting) > ahead:
+                first, answer = waiting.popleft()
+                yield first, answer.result()
+        while waiting:
+            first, answer = waiting.popleft()
+            yield first, answer.result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 class WriteBehind:

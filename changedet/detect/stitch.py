@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from changedet.detect.detector import ChangeDetector
+from changedet.detect.detector import ChangeDetector, NetworkDetector
 from changedet.detect.fused import FusedDetector, network_of
 from changedet.detect.label_free import StatisticDetector
-from changedet.detect.pipe import ReadAhead, WindowSink, WriteBehind
+from changedet.detect.pipe import ReadAhead, WindowSink, WriteBehind, answered
 from changedet.errors import ConfigError
-from changedet.grid import ChipPlan, Window
+from changedet.grid import ChipPlan, ChipWindow, Window
 from changedet.grid.quantise import stored_as
 from changedet.read import BiTemporalPair
 from changedet.read.pair import Chip
@@ -75,13 +76,20 @@ def stitch(
             f"a plan for {plan.height} x {plan.width} px", expected=f"{tuple(pair.geobox.shape)}, the pair"
         )
     answers = answers or Answers(detector)
+    network = network_of(detector)
+    ahead = network.in_flight if isinstance(network, NetworkDetector) else 0
+
+    def ask(item: tuple[ChipWindow, Chip]) -> NDArray[np.float32] | None:
+        return None if isinstance(detector, StatisticDetector) else _answer(item[1], item[0].core, answers)
+
     with ReadAhead((pair, *more), [chip.read for chip in plan.chips]) as chips, WriteBehind(sink) as behind:
-        for done, (planned, chip) in enumerate(zip(plan.chips, chips, strict=True), start=1):
+        asked = answered(ask, zip(plan.chips, chips, strict=True), ahead)
+        for done, ((planned, chip), answer) in enumerate(asked, start=1):
             if statistic is not None and isinstance(detector, StatisticDetector):
                 probability, values = _measured_core(chip, planned.core, detector, dtype)
                 statistic.write(planned.core, values)
             else:
-                probability = _core(chip, planned.core, answers, dtype)
+                probability = _core(chip, planned.core, answer, detector, dtype)
             behind.write(planned.core, probability)
             progress("detect", done, len(plan.chips))
 
@@ -97,16 +105,25 @@ def _measured_core(
     return stored, np.where(valid, statistic[:, rows, cols], np.float32(np.nan))
 
 
-def _core(chip: Chip, core: Window, answers: Answers, dtype: str) -> NDArray[Any]:
-    """Return stored probabilities (K, H, W) of a chip's core."""
+def _answer(chip: Chip, core: Window, answers: Answers) -> NDArray[np.float32] | None:
+    """Return the detector's answer (K, H, W) at a chip's core, None where nothing is valid.
+
+    The network need not be asked there: exact, as its answer would not be kept.
+    """
+    rows, cols = core.relative_to(chip.window).slices
+    return answers.to(chip)[:, rows, cols] if chip.valid[rows, cols].any() else None
+
+
+def _core(
+    chip: Chip, core: Window, answer: NDArray[np.float32] | None, detector: ChangeDetector, dtype: str
+) -> NDArray[Any]:
+    """Return stored probabilities (K, H, W) of a chip's core, from the answer there."""
     rows, cols = core.relative_to(chip.window).slices
     valid = chip.valid[rows, cols]
-    if not valid.any():
-        # Nothing to say there, and the network need not be asked: exact, as its answer would not be kept.
-        return stored_as(dtype, np.zeros((answers.detector.classes, *valid.shape), np.float32), valid)
-    answer = answers.to(chip)[:, rows, cols]
-    if isinstance(answers.detector, FusedDetector):
-        answer = answers.detector.join(answer, chip, (rows, cols))
+    if answer is None:
+        return stored_as(dtype, np.zeros((detector.classes, *valid.shape), np.float32), valid)
+    if isinstance(detector, FusedDetector):
+        answer = detector.join(answer, chip, (rows, cols))
     return stored_as(dtype, answer, valid)
 
 
@@ -122,16 +139,21 @@ class Answers:
         self.detector = detector
         self._to_equal: NDArray[np.float32] | None = None
         self._has_one = True
+        self._lock = Lock()
 
     def to(self, chip: Chip) -> NDArray[np.float32]:
         """Return probabilities (K, H, W), float32."""
         if not self._has_one or not _are_equal(chip.before, chip.after):
             return self._asked(chip.before, chip.after)
-        if self._to_equal is None or self._to_equal.shape[1:] != chip.valid.shape:
-            noise = np.random.default_rng(0).random(chip.before.shape, dtype=np.float32)
-            self._to_equal = self._asked(chip.before, chip.after)
-            self._has_one = np.array_equal(self._to_equal, self._asked(noise, noise))
-        return self._to_equal
+        with self._lock:
+            if self._to_equal is None or self._to_equal.shape[1:] != chip.valid.shape:
+                noise = np.random.default_rng(0).random(chip.before.shape, dtype=np.float32)
+                self._to_equal = self._asked(chip.before, chip.after)
+                self._has_one = np.array_equal(self._to_equal, self._asked(noise, noise))
+                return self._to_equal
+            if self._has_one:
+                return self._to_equal
+        return self._asked(chip.before, chip.after)
 
     def _asked(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         answer: NDArray[np.float32] = network_of(self.detector).predict(before[None], after[None])[0]

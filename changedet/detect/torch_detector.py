@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Literal
 
 import numpy as np
@@ -52,6 +53,9 @@ class TorchDetector(NetworkDetector):
         self._half = self.precision == "bfloat16"
         self._model = model.to(self._device)
         self._layout = lay_out(self._model, half=self._half)
+        # The next chip is sent while one is computed, and both while the one before them is joined and stored.
+        self.in_flight = 2 if self._device.type == "cuda" else 0
+        self._lanes = threading.local()
 
     @property
     def base_bytes(self) -> int:
@@ -85,10 +89,57 @@ class TorchDetector(NetworkDetector):
         del self._model
 
     def _compute(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._device.type == "cuda":
+            return self._computed_in_lane(before, after)
         images = (torch.from_numpy(image).to(self._device, memory_format=self._layout) for image in (before, after))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             probability: NDArray[np.float32] = self._model.probability(*images).cpu().numpy()
         return probability
+
+    def _computed_in_lane(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not hasattr(self._lanes, "own"):
+            self._lanes.own = _Lane(self._device)
+        lane: _Lane = self._lanes.own
+        with torch.cuda.stream(lane.stream), torch.autocast("cuda", torch.bfloat16, enabled=self._half):
+            images = [
+                lane.sent(name, image).contiguous(memory_format=self._layout)
+                for name, image in (("before", before), ("after", after))
+            ]
+            return lane.fetched(self._model.probability(*images))
+
+
+class _Lane:
+    """A thread's own way to a CUDA device and back: a stream, and memory that its transfers need not wait for.
+
+    Memory that the system may not move is copied from and to without the processor, beside what other streams compute.
+
+    Args:
+        device: with an index or the current one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._device = device
+        self._pinned: dict[tuple[str, torch.Size], Tensor] = {}
+
+    def sent(self, name: str, image: NDArray[np.float32]) -> Tensor:
+        """Return an image on the device, where it will be by the time that the stream comes to use it."""
+        array = torch.from_numpy(np.ascontiguousarray(image))
+        pinned = self._memory(name, array.shape)
+        pinned.copy_(array)
+        return pinned.to(self._device, non_blocking=True)
+
+    def fetched(self, answer: Tensor) -> NDArray[np.float32]:
+        """Return what the device computed; waits for this stream alone."""
+        pinned = self._memory("answer", answer.shape)
+        pinned.copy_(answer, non_blocking=True)
+        self.stream.synchronize()
+        return pinned.numpy().copy()
+
+    def _memory(self, name: str, shape: torch.Size) -> Tensor:
+        if (name, shape) not in self._pinned:
+            self._pinned[name, shape] = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+        return self._pinned[name, shape]
 
 
 def _device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from changedet.detect.pipe import ReadAhead, WriteBehind
+from changedet.detect.pipe import ReadAhead, WriteBehind, answered
 from changedet.errors import OutputError, SceneError
 from changedet.grid import Window
 from changedet.read.pair import Chip
@@ -127,3 +127,41 @@ def test_an_error_of_the_sink_comes_as_it_is_at_the_latest_on_leaving(fails_at: 
 def test_an_error_elsewhere_is_not_hidden_by_one_of_the_sink() -> None:
     with pytest.raises(RuntimeError, match="elsewhere"):
         _write(SlowSink(fails_at=0), stop_at=0)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_answers_come_in_order_and_so_many_are_asked_for_at_a_time(ahead: int) -> None:
+    taken: list[int] = []
+    most = 0
+
+    def chips() -> Iterator[int]:
+        for chip in range(12):
+            taken.append(chip)
+            yield chip
+
+    def ask(chip: int) -> int:
+        sleep(0.002 * (chip % 3))
+        return 10 * chip
+
+    for chip, answer in answered(ask, chips(), ahead):
+        assert answer == 10 * chip
+        most = max(most, len(taken) - chip)
+    assert taken == list(range(12))
+    assert most == ahead + 1
+
+
+def test_threads_ask_beside_each_other() -> None:
+    together = threading.Barrier(2, timeout=10)
+    assert [answer for _, answer in answered(lambda _: together.wait() in (0, 1), range(4), 2)] == [True] * 4
+
+
+def test_what_goes_wrong_in_an_answer_is_raised_and_the_others_are_let_go() -> None:
+    def ask(chip: int) -> int:
+        if chip == 3:
+            raise SceneError("damaged")
+        return chip
+
+    answers = answered(ask, range(20), 2)
+    assert [next(answers)[1] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(SceneError, match="damaged"):
+        next(answers)

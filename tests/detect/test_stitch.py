@@ -1,6 +1,7 @@
 """Tiled equals whole: what a chip plan, a pair and a detector must give together."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from changedet.network.package import load_model
 from changedet.network.shipped import shipped_models
 from changedet.read.pair import Chip, open_pair
 from tests.data import geobox
-from tests.pairs import RGBN, SAMPLE
+from tests.pairs import RGBN, SAMPLE, tiny_model
 
 KERNEL = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 10]], dtype=np.float32) / 46
 
@@ -181,6 +182,19 @@ def _half_equal(height: int, width: int) -> ArrayPair:
     pair = _random_pair(height, width)
     pair.after[:, :, : width // 2] = pair.before[:, :, : width // 2]
     return pair
+
+
+def test_chips_in_flight_change_no_byte(tmp_path: Path) -> None:
+    model = load_model(tiny_model(tmp_path / "tiny.safetensors"))
+    random = np.random.default_rng(0)
+    before, after = random.random((2, 4, 96, 128), dtype=np.float32)
+    after[:, :, :64] = before[:, :, :64]
+    pair = ArrayPair(before, after, random.random((96, 128)) > 0.1, RGBN)
+    pair.valid[64:, 96:] = False
+    plan = plan_chips(96, 128, chip=32, halo=0, stride=16)
+    one_by_one, in_flight = TorchDetector(model, "cpu"), TorchDetector(model, "cpu")
+    in_flight.in_flight = 2
+    np.testing.assert_array_equal(_stitched(pair, in_flight, plan), _stitched(pair, one_by_one, plan))
 
 
 def test_chips_whose_dates_are_equal_are_asked_about_once() -> None:

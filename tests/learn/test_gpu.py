@@ -1,6 +1,7 @@
 """Training and detection on a CUDA GPU."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from changedet.config import Candidate, TrainConfig
 from changedet.detect.run import run
 from changedet.detect.torch_detector import TorchDetector
+from changedet.grid import Window
 from changedet.learn.datasets import LabelledScene
 from changedet.learn.evaluate import evaluate_scene
 from changedet.learn.train import train
 from changedet.network.base import ChangeNetwork
 from changedet.network.package import load_model
-from tests.pairs import crop_sample
+from changedet.read.pair import open_pair
+from tests.pairs import SAMPLE, crop_sample
 
 pytestmark = [
     pytest.mark.gpu,
@@ -96,3 +99,27 @@ def test_a_run_on_the_gpu_gives_the_mask_of_the_processor(tmp_path: Path) -> Non
         with rasterio.open(result.path("mask.tif")) as dataset:
             masks.append(dataset.read(1))
     assert (masks[0] != masks[1]).mean() < 0.002
+
+
+def test_half_precision_on_the_gpu_stays_within_the_cards_tolerance() -> None:
+    model, plain = (load_model("s2-urban-rgbn") for _ in range(2))
+    with open_pair(SAMPLE / "before.tif", SAMPLE / "after.tif", bands=model.card.bands) as pair:
+        chip = pair.read(Window(row=0, col=0, height=256, width=256))
+    dates = chip.before[None], chip.after[None]
+    there = TorchDetector(model, "cuda")
+    assert (there.precision, there.in_flight) == ("bfloat16", 2)
+    answer = there.predict(*dates)
+    assert model.card.tolerance.allows(answer, TorchDetector(plain, "cpu", precision="float32").predict(*dates))
+    # Its memory on the way is used again, and what was answered before stays.
+    kept = answer.copy()
+    there.predict(dates[1], dates[0, :, :, ::-1])
+    np.testing.assert_array_equal(answer, kept)
+
+
+def test_threads_with_a_stream_each_get_their_own_answers() -> None:
+    chips = np.random.default_rng(0).uniform(0.02, 0.4, (8, 2, 1, 4, 128, 128)).astype(np.float32)
+    detector = TorchDetector(load_model("s2-urban-rgbn"), "cuda", precision="float32")
+    alone = [detector.predict(*chip) for chip in chips]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda chip: detector.predict(*chip), chips))
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-4)
