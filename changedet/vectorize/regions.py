@@ -8,10 +8,13 @@ GDAL's polygonize, as rasterio offers it, would hold every polygon of the raster
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
+import rasterio
+import rasterio.env
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
@@ -129,6 +132,8 @@ def connected_regions(
 ) -> Iterator[Regions]:
     """Yield the regions of a mask, strip by strip; each whole, where the last of its rows has been read.
 
+    Another thread reads the datasets meanwhile.
+
     Args:
         mask: an open rasterio dataset of one uint8 band.
         probability: an open rasterio dataset on the same grid, one band or one a class; invalid pixels are its nodata
@@ -140,15 +145,25 @@ def connected_regions(
         strip_px: pixels that are looked at together; the rows that follow are at least one.
     """
     island = island or Island.whole(*mask.shape)
-    bounds = island.bounds
-    rows = max(1, strip_px // bounds.width)
+    strips = island.bounds.strips(strip_px)
+    # GDAL's options are a thread's own.
+    options = rasterio.env.getenv() if rasterio.env.hasenv() else {}
+
+    def read(strip: Window) -> _Strip:
+        with rasterio.Env(**options):
+            return _read_strip(mask, probability, images, island, strip, connectivity, nodata)
+
     nothing = Regions.none(images.count if images else 0)
-    waiting = _Open(nothing, np.empty(0, np.int64), np.full(bounds.width, -1))
-    for row in range(bounds.row, bounds.stop_row, rows):
-        strip_window = Window(row, bounds.col, min(rows, bounds.stop_row - row), bounds.width)
-        strip = _read_strip(mask, probability, images, island, strip_window, connectivity, nodata)
-        done, waiting = _continued(waiting, strip, connectivity, is_last=strip_window.stop_row == bounds.stop_row)
-        yield done
+    waiting = _Open(nothing, np.empty(0, np.int64), np.full(island.bounds.width, -1))
+    # The next strip is read and traced while whoever asked is at the regions of this one.
+    with ThreadPoolExecutor(1, "changedet-strip") as beside:
+        ahead = beside.submit(read, strips[0])
+        for following in (*strips[1:], None):
+            strip = ahead.result()
+            if following is not None:
+                ahead = beside.submit(read, following)
+            done, waiting = _continued(waiting, strip, connectivity, is_last=following is None)
+            yield done
 
 
 def _read_strip(

@@ -147,18 +147,22 @@ def vectorize(
         PairError: mask and probability are not on one grid.
     """
     with ExitStack() as stack:
-        mask = stack.enter_context(opened(mask_path))
+        mask, again = (stack.enter_context(opened(mask_path)) for _ in range(2))
         probability = None if probability_path is None else stack.enter_context(opened(probability_path))
         where = [Island.whole(*mask.shape)] if islands is None else islands
         told, images = labels or Labels.of_tags(mask.tags()), Images(imagery, mask_grid(mask), stack)
-        return _streamed(_Job.checked(mask, probability, where, config or PolygonConfig(), told, images), sink)
+        return _streamed(_Job.checked(mask, again, probability, where, config or PolygonConfig(), told, images), sink)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Open datasets on one grid, and what is asked of them."""
+    """Open datasets on one grid, and what is asked of them.
+
+    The mask twice, as one of them is read by another thread.
+    """
 
     mask: Any
+    mask_again: Any
     probability: Any | None
     islands: Sequence[Island]
     grid: GeoBox
@@ -172,6 +176,7 @@ class _Job:
     def checked(
         cls,
         mask: Any,
+        mask_again: Any,
         probability: Any | None,
         islands: Sequence[Island],
         config: PolygonConfig,
@@ -184,7 +189,7 @@ class _Job:
         classes = values - {0, nodata}
         if probability is not None:
             check_probability(probability, grid, classes=max(classes, default=1))
-        return cls(mask, probability, islands, grid, frozenset(classes), nodata, config, labels, images)
+        return cls(mask, mask_again, probability, islands, grid, frozenset(classes), nodata, config, labels, images)
 
     @property
     def with_class(self) -> bool:
@@ -245,7 +250,7 @@ def _measured(regions: Regions, grid: GeoBox) -> _Measured:
 
 def _shaped(found: _Measured, job: _Job, findings: Findings) -> _Measured:
     """Return the regions with the outlines that the options ask for, counting what each step does to their areas."""
-    for step, outlines in shaped(found.outlines, job.grid, _proj(job.grid), job.config, job.mask):
+    for step, outlines in shaped(found.outlines, job.grid, _proj(job.grid), job.config, job.mask_again):
         area, perimeter = geodesic_measures(to_crs(outlines, job.grid.affine), _proj(job.grid))
         findings.count_step(step, area - found.area)
         found = _Measured(found.regions, outlines, area, perimeter)
