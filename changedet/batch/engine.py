@@ -202,6 +202,13 @@ def _client_of(where: Any) -> Any:
             expected="a running Dask scheduler, tcp://HOST:PORT",
             remedy="dask scheduler, or --workers N for processes on this machine",
         ) from error
+    except (TypeError, RuntimeError) as error:
+        # So Dask tells of tls:// without certificates, and of tcp:// where its configuration requires encryption.
+        raise ClusterError(
+            f"the scheduler {where} cannot be reached as Dask is configured here ({error})",
+            expected="tls://HOST:PORT with certificates, or tcp://HOST:PORT in a closed network",
+            remedy="the variables DASK_DISTRIBUTED__COMM__TLS__…, see docs/scaling.md",
+        ) from error
 
 
 def _hush() -> None:
@@ -246,7 +253,10 @@ class _Watch:
         try:
             threads = sum(self._client.nthreads().values())
         except OSError as error:
-            raise _gone(error) from error
+            # A busy scheduler may answer late; that it died, the client's own connection tells.
+            if monotonic() - self._seen > _PATIENCE:
+                raise _gone(error) from error
+            return
         if threads:
             self._threads, self._seen = threads, monotonic()
         elif monotonic() - self._seen > _PATIENCE:

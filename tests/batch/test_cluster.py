@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import geopandas as gpd
 import numpy as np
@@ -136,6 +137,35 @@ def test_a_scheduler_that_is_not_there_is_told(
     monkeypatch.setattr(engine, "_REACHED", 0.5)
     with pytest.raises(ClusterError, match=r"cannot be reached[\s\S]*dask scheduler"):
         run_batch(batch.manifest, tmp_path / "out", method_of=kernel_method, scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_scheduler_with_certificates_is_not_reached_without(
+    batch: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_REACHED", 0.5)
+    with pytest.raises(ClusterError, match=r"as Dask is configured here[\s\S]*TLS__…, see docs/scaling.md"):
+        run_batch(batch.manifest, tmp_path / "out", method_of=kernel_method, scheduler="tls://127.0.0.1:9")
+
+
+def test_a_scheduler_that_answers_late_is_waited_for_and_one_that_stays_silent_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Busy:
+        status = "running"
+        answers: ClassVar[list[Any]] = [{"a": 2}, OSError("timed out"), {"a": 1, "b": 1}]
+
+        def nthreads(self) -> dict[str, int]:
+            answer = self.answers.pop(0) if self.answers else OSError("timed out")
+            if isinstance(answer, OSError):
+                raise answer
+            return dict(answer)
+
+    monkeypatch.setattr(engine, "_TICK", 0.0)
+    watch = engine._Watch(Busy())
+    assert [watch.room() for _ in range(4)] == [8, 8, 8, 8]
+    monkeypatch.setattr(engine, "_PATIENCE", 0.0)
+    with pytest.raises(ClusterError, match="the scheduler is gone"):
+        watch.room()
 
 
 @pytest.mark.slow
