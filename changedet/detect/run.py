@@ -42,6 +42,7 @@ from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
 from changedet.report import Inputs, Picture, draw_pictures, drawn_pictures, write_report
 from changedet.vectorize import vectorize
+from changedet.write.creation import check_creation_options
 from changedet.write.layers import Layer, Spool, stored_layers
 from changedet.write.provenance import write_run_json
 from changedet.write.staging import RUN_JSON, Staging
@@ -143,7 +144,8 @@ def run(
 
 
 def targets_of(config: RunConfig) -> list[Target]:
-    """Return where else the polygons go, checked before the work."""
+    """Return where else the polygons go; they, and how rasters are to be written, are checked before the work."""
+    check_creation_options(config.co, dtype=config.probability_dtype)
     targets = [target_of(text) for text in config.vector if text not in FORMATS]
     for target in targets:
         check_target(target, append=config.append, overwrite=config.overwrite)
