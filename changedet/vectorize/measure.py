@@ -20,13 +20,16 @@ from changedet.vectorize.polygons import Geometries
 # after 55 km, but 3 cm after 1 km, where the area between them no longer counts.
 _LONGEST_EDGE_M = 1000.0
 _LONGEST_EDGE_RAD = math.radians(0.01)
+# Wider ones are measured in strips: the formula cannot tell half of the globe, or a ring along the antimeridian.
+_WIDEST_M = 5e6
+_WIDEST_RAD = math.radians(45.0)
 
 
 def geodesic_measures(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return areas (m²) and perimeters (m), both (N,), on the ellipsoid of a CRS.
 
     Vertices go to the geographic coordinates of the same datum, so nothing depends on the projection. A perimeter
-    counts the rims of the holes too. Polygons of half the globe and more are outside of what the formula can tell.
+    counts the rims of the holes too.
 
     Source: C. F. F. Karney, "Algorithms for geodesics", Journal of Geodesy 87 (2013), section 6.
 
@@ -37,8 +40,27 @@ def geodesic_measures(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[
     Raises:
         SceneError: the CRS has no ellipsoid (a local or engineering one).
     """
+    areas, perimeters = _measured(geometries, crs)
+    left, _, right, _ = shapely.bounds(geometries).T
+    widest = _in_units(_WIDEST_RAD, _WIDEST_M, crs)
+    for index in np.flatnonzero(right - left > widest):
+        areas[index] = _measured(_strips(geometries[index], widest), crs)[0].sum()
+    return areas, perimeters
+
+
+def _strips(geometry: shapely.Geometry, widest: float) -> Geometries:
+    """Return the polygons of a geometry cut into strips of equal width, at most `widest`, from left to right."""
+    left, bottom, right, top = shapely.bounds(geometry)
+    edges = np.linspace(left, right, math.ceil((right - left) / widest) + 1)
+    parts = shapely.get_parts(shapely.intersection(geometry, shapely.box(edges[:-1], bottom, edges[1:], top)))
+    polygons: Geometries = parts[shapely.get_dimensions(parts) == 2]
+    return polygons
+
+
+def _measured(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     geographic, geod = on_earth(crs)
-    rings, owners, signs = _rings(_with_short_edges(geometries, _longest_edge(crs)))
+    longest = _in_units(_LONGEST_EDGE_RAD, _LONGEST_EDGE_M, crs)
+    rings, owners, signs = _rings(_with_short_edges(geometries, longest))
     points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
     to_geographic = pyproj.Transformer.from_crs(crs, geographic, always_xy=True)
     # Not every geographic CRS counts in degrees (NTF Paris has grads), so radians it is.
@@ -69,9 +91,9 @@ def on_earth(crs: pyproj.CRS) -> tuple[pyproj.CRS, pyproj.Geod]:
     return geographic, geod
 
 
-def _longest_edge(crs: pyproj.CRS) -> float:
-    longest = _LONGEST_EDGE_RAD if crs.is_geographic else _LONGEST_EDGE_M
-    return longest / crs.axis_info[0].unit_conversion_factor
+def _in_units(radians: float, metres: float, crs: pyproj.CRS) -> float:
+    """Return a length in units of the CRS: radians of a geographic one, else metres."""
+    return float((radians if crs.is_geographic else metres) / crs.axis_info[0].unit_conversion_factor)
 
 
 def _with_short_edges(geometries: Geometries, longest: float) -> Geometries:

@@ -37,6 +37,19 @@ def test_areas_in_degrees_against_the_closed_formula(south, size):
     assert area == pytest.approx(ellipsoidal_cell(south, south + size, size), rel=1e-6)
 
 
+@pytest.mark.parametrize(("south", "north"), [(-90, 90), (-60, 75), (0, 90)])
+@pytest.mark.parametrize("crs", [WGS84, "EPSG:6933"])
+def test_what_goes_around_the_globe_is_measured_too(south, north, crs):
+    box = shapely.segmentize(shapely.box(-180, south, 180, north), 1)
+    hole = shapely.box(-100, 10, 20, 40)
+    to_crs = pyproj.Transformer.from_crs(WGS84, crs, always_xy=True)
+    shape = shapely.transform(box.difference(hole), lambda points: np.column_stack(to_crs.transform(*points.T)))
+
+    area, _ = measures(shape, crs)
+
+    assert area == pytest.approx(ellipsoidal_cell(south, north, 360) - ellipsoidal_cell(10, 40, 120), rel=1e-5)
+
+
 def test_utm_area_differs_from_the_planar_one_by_the_scale_factor():
     square = shapely.box(500_000 - 500, 5_600_000, 500_000 + 500, 5_601_000)
 
