@@ -17,14 +17,19 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 
 def parse_bytes(value: object) -> object:
-    """Return bytes for `2GB`, `500 MB`, `1.5GiB` or a plain number; anything else as it is, for pydantic to refuse.
+    """Return bytes for `2GB`, `500 MB`, `1.5GiB` or a plain number; what is no text as it is, for pydantic to judge.
+
+    Raises:
+        ValueError: it is another text.
 
     >>> parse_bytes("2GB"), parse_bytes("512 MiB")
     (2000000000, 536870912)
     """
-    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?I?)B?\s*", value.upper()) if isinstance(value, str) else None
-    if match is None or match[2] not in _UNITS or match[1].count(".") > 1:
+    if not isinstance(value, str):
         return value
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]?I?)B?\s*", value.upper())
+    if match is None or match[2] not in _UNITS:
+        raise ValueError("expected a number of bytes, such as 2GB")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

@@ -6,19 +6,22 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import from_gcps
 from rasterio.warp import calculate_default_transform
 
 from changedet.errors import NotFoundError, SceneError
-from changedet.grid.lattice import transformed
+from changedet.grid.lattice import is_geographic, transformed
 from changedet.read import bands as names
 from changedet.read.dates import date_of_tags
 from changedet.read.scene import Band
@@ -80,6 +83,8 @@ def _describe(dataset: Any, path: str, mapping: names.Mapping | None, local_px: 
     _refuse(dataset, path)
     geobox, by_gcps = _place(dataset, path, local_px)
     labels = _labels(dataset, mapping, path)
+    if not labels:
+        raise SceneError(f"{path} has no band but alpha", expected="at least one band of an image")
     sensor = mapping if isinstance(mapping, str) else None
     alpha_is_data = not labels.keys().isdisjoint(alpha_bands(dataset))
     return tuple(
@@ -140,13 +145,47 @@ def _place(dataset: Any, path: str, local_px: float | None) -> tuple[GeoBox, boo
     if not (dataset.crs.is_geographic or dataset.crs.is_projected):
         raise SceneError(f"{path} has a local coordinate system that has no place on the earth", expected="a known CRS")
     transform = dataset.transform
-    if transform == Affine.identity() or not math.isfinite(transform.determinant) or transform.determinant == 0:
+    if transform == Affine.identity() or not all(map(math.isfinite, transform)) or transform.determinant == 0:
         raise SceneError(
             f"{path} has a CRS, but no usable transform from pixels to coordinates ({tuple(transform)[:6]})",
             expected="a georeferenced raster",
             remedy="gdal_edit.py -a_ullr on a copy, if you know its corners",
         )
-    return GeoBox(dataset.shape, transform, dataset.crs), False
+    geobox = GeoBox(dataset.shape, transform, dataset.crs)
+    _refuse_place(geobox, path)
+    return geobox, False
+
+
+def _refuse_place(geobox: GeoBox, path: str) -> None:
+    """Refuse what lies on another planet, beyond the poles, or where its projection has no place."""
+    height, width = geobox.shape
+    rows, cols = np.meshgrid([0.0, height / 2, height], [0.0, width / 2, width], indexing="ij")
+    x, y = transformed(geobox.affine, cols.ravel(), rows.ravel())
+    try:
+        lon, lat = _to_lonlat(geobox.crs).transform(x, y)
+    except ProjError as error:
+        raise SceneError(f"{path} cannot be placed on the earth ({error})", expected="a CRS of the earth") from error
+    if not (np.isfinite(lon) & np.isfinite(lat)).any():
+        raise SceneError(
+            f"{path} lies where its CRS has no place on the earth: x {x.min():g} to {x.max():g}, y {y.min():g} to"
+            f" {y.max():g}",
+            expected="coordinates in the units and the area of the CRS",
+            remedy="gdal_edit.py -a_srs or -a_ullr on a copy, if the one or the other is wrong",
+        )
+    if geobox.crs is not None and is_geographic(geobox):
+        degrees = np.degrees(y * geobox.crs.proj.axis_info[0].unit_conversion_factor)
+        # A grid that is told by the middles of its pixels may pass a pole by half of one.
+        if np.abs(degrees).max() > 90 + np.ptp(degrees) / height:
+            raise SceneError(
+                f"{path} reaches from latitude {degrees.min():g} to {degrees.max():g}",
+                expected="latitudes from -90 to 90 as y, longitudes as x",
+                remedy="gdal_edit.py -a_ullr on a copy, if the axes are swapped",
+            )
+
+
+@lru_cache(maxsize=64)
+def _to_lonlat(crs: Any) -> Transformer:
+    return Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
 
 
 def _no_crs(dataset: Any, path: str) -> SceneError:

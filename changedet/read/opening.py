@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from changedet.errors import ConfigError, NotFoundError
+from changedet.errors import ConfigError, NotFoundError, SceneError
 from changedet.read.bands import Mapping
 from changedet.read.folder import RASTER_SUFFIXES, open_folder, open_list
 from changedet.read.header import read_header
@@ -54,7 +54,15 @@ def open_scene(path: Source, *, mapping: Mapping | None = None, local_px: float 
         return with_offset_of_baseline(Scene(text, bands, date))
     if not Path(text).exists():
         raise NotFoundError(f"{text} does not exist", remedy="check the path; it is taken from the current folder")
-    return _open_folder(Path(text), mapping)
+    if not Path(text).is_dir():
+        # To open a pipe would wait for whoever writes into it, and no raster can be read in one go.
+        raise SceneError(
+            f"{text} is neither a file nor a folder", expected="a raster", remedy="write it to a file first"
+        )
+    try:
+        return _open_folder(Path(text), mapping)
+    except PermissionError as error:
+        raise SceneError(f"{error.filename} may not be read", remedy="its permissions, or another user") from error
 
 
 def _open_folder(folder: Path, mapping: Mapping | None) -> Scene:

@@ -22,6 +22,9 @@ from changedet.read.align import overlap
 
 Bounds = tuple[float, float, float, float]
 
+# How many times smaller than those of the before scene the pixels of --res may be.
+_MOST_FINER = 100
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Area:
@@ -105,9 +108,18 @@ def crop_to(grid: GeoBox, options: GridOptions) -> GeoBox:
 
 
 def with_resolution(geobox: GeoBox, height: float, width: float) -> GeoBox:
-    """Return pixels of another size from the same first corner on, so many that the last reach the other edges."""
+    """Return pixels of another size from the same first corner on, so many that the last reach the other edges.
+
+    Raises:
+        ConfigError: they are so much smaller that it must be a slip, and planning them would take forever.
+    """
     affine = geobox.affine
     own_width, own_height = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
+    if min(height / own_height, width / own_width) < 1 / _MOST_FINER:
+        raise ConfigError(
+            f"--res {min(height, width):g}, where the pixels of the before scene are {own_height:g} x {own_width:g}",
+            expected=f"pixels at most {_MOST_FINER} times smaller, in the units of the before scene's CRS",
+        )
     rows, cols = geobox.shape
     # Less a little, or rounding would add a row that lies outside by a billionth of a pixel.
     new_rows, new_cols = math.ceil(rows * own_height / height - 1e-6), math.ceil(cols * own_width / width - 1e-6)
@@ -124,8 +136,8 @@ def crop(geobox: GeoBox, bounds: Bounds) -> GeoBox:
         ConfigError: they hold nothing.
     """
     left, bottom, right, top = bounds
-    if not (left < right and bottom < top):
-        raise ConfigError(f"bounds {bounds}", expected="left < right and bottom < top, in the CRS of the grid")
+    if not (-math.inf < left < right < math.inf and -math.inf < bottom < top < math.inf):
+        raise ConfigError(f"bounds {bounds}", expected="left < right and bottom < top, finite, in the CRS of the grid")
     area = GeoBox.from_bbox((left, bottom, right, top), geobox.crs, shape=(1, 1), tight=True)
     try:
         return overlap(geobox, area)

@@ -3,6 +3,8 @@
 Whatever comes in, nothing crashes or hangs, and no file is written beside it.
 """
 
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 from scipy.io import netcdf_file
 
@@ -171,6 +174,18 @@ def _in_folder(name: str) -> Callable[[Path], Path]:
     return lambda folder: write_raster(folder / name, PLAIN)
 
 
+def _pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.tif")
+    return folder / "pipe.tif"
+
+
+def _alpha_alone(folder: Path) -> Path:
+    path = write_raster(folder / "scene.tif", _stored("uint8", 255)[:1])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.alpha]
+    return path
+
+
 def _scaled(scale: float) -> Callable[[Path], Path]:
     return _raster(_stored("uint16"), scale=scale, offset=0.5)
 
@@ -181,6 +196,8 @@ SWAPPED = Affine(0, 10, 500_000, -10, 0, 5_600_000)
 LOWEST = float(np.finfo("float32").min)
 FLAT = np.full((2, HEIGHT, WIDTH), 0.25, "f4")
 FOOT_UTM = "+proj=utm +zone=33 +datum=WGS84 +units=ft"
+MARS = "+proj=longlat +a=3396190 +b=3376200 +no_defs"
+TURNED_POLE = "+proj=ob_tran +o_proj=longlat +o_lon_p=-162 +o_lat_p=39.25 +lon_0=180 +to_meter=0.0174532925199433"
 PLANT = 'LOCAL_CS["plant grid",UNIT["metre",1]]'
 NO_TRANSFORM = Refused(SceneError, "no usable transform")
 NO_RASTER = Refused(SceneError, "cannot be opened as a raster")
@@ -249,6 +266,29 @@ ALONE: dict[str, tuple[Callable[[Path], Path], Right | Refused]] = {
         _raster(transform=Affine(10, 10, 0, 10, 10, 0)),
         Refused(SceneError, "no usable transform"),
     ),
+    "transform with NaN": (_raster(transform=Affine(10, 0, math.nan, 0, -10, 0)), NO_TRANSFORM),
+    "coordinates beyond the CRS": (
+        _raster(transform=Affine(10, 0, 1e12, 0, -10, 1e12)),
+        Refused(SceneError, "has no place on the earth"),
+    ),
+    "latitudes beyond the pole": (
+        _raster(crs="EPSG:4326", transform=Affine(1, 0, 0, 0, -1, 120)),
+        Refused(SceneError, "reaches from latitude 56 to 120"),
+    ),
+    "the whole globe": (
+        _raster(crs="EPSG:4326", transform=Affine(360 / WIDTH, 0, -180, 0, -180 / HEIGHT, 90)),
+        Right(),
+    ),
+    "the whole globe by its middles": (
+        _raster(crs="EPSG:4326", transform=Affine(360 / WIDTH, 0, 0, 0, -180 / (HEIGHT - 1), 90 + 90 / (HEIGHT - 1))),
+        Right(),
+    ),
+    "geocentric CRS": (_raster(crs="EPSG:4978"), Refused(SceneError, "local coordinate system")),
+    "CRS with heights": (_raster(crs="EPSG:9707", transform=DEGREES), Right()),
+    "CRS of Mars": (_raster(crs=MARS, transform=DEGREES), Refused(SceneError, "cannot be placed on the earth")),
+    "turned pole": (_raster(crs=TURNED_POLE, transform=Affine(1e-2, 0, -5, 0, -1e-2, 5)), Right()),
+    "axes of north and east": (_raster(crs="EPSG:2180", transform=Affine(10, 0, 5e5, 0, -10, 5e5)), Right()),
+    "axes of south and west": (_raster(crs="EPSG:2048", transform=Affine(-10, 0, 0, 0, 10, 37e5)), Right()),
     "control points": (lambda folder: write_with_points(folder / "scene.tif", PLAIN), Right(shape=(HEIGHT, WIDTH))),
     "rational polynomials": (_rpc, Refused(SceneError, "rational polynomials")),
     "PNG": (_translated("PNG", "scene.png", _stored("uint8", 255)[:1], WORLDFILE=False), Right(3e-3)),
@@ -280,6 +320,9 @@ ALONE: dict[str, tuple[Callable[[Path], Path], Right | Refused]] = {
     ),
     "header alone": (_bytes(b"II*\x00\x08\x00\x00\x00"), NO_RASTER),
     "folder of nothing": (lambda folder: folder, Refused(SceneError, "no band files")),
+    "a device": (lambda folder: Path(os.devnull), Refused(SceneError, "neither a file nor a folder")),
+    "a pipe that nobody writes into": (_pipe, Refused(SceneError, "neither a file nor a folder")),
+    "alpha alone": (_alpha_alone, Refused(SceneError, "no band but alpha")),
     "nothing": (lambda folder: folder / "nothing.tif", Refused(NotFoundError, "does not exist")),
     # names and tags
     "a name with spaces, signs and other letters": (_in_folder("szene [1] für #2 & 'x'.tif"), Right()),

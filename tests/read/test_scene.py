@@ -101,6 +101,15 @@ def test_truncated_header_is_refused(tmp_path):
         open_scene(path)
 
 
+def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    def refused(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(SceneError, match="may not be read"):
+        open_scene(tmp_path)
+
+
 def test_raster_without_crs_is_refused(tmp_path):
     path = write_raster(tmp_path / "scene.tif", texture(9, 9), crs=None)
     with pytest.raises(SceneError, match="no coordinate reference system"):

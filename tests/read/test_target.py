@@ -99,9 +99,19 @@ def test_an_area_that_cannot_serve_is_refused(tmp_path: Path) -> None:
         target_grid(*[geobox(20, 20, row=400)] * 2, GridOptions(area=area))
 
 
-def test_bounds_the_wrong_way_round_are_refused() -> None:
-    with pytest.raises(ConfigError, match="left < right"):
-        target_grid(GRID, GRID, GridOptions(bounds=(500_300, 5_599_300, 500_105, 5_599_895)))
+@pytest.mark.parametrize(
+    "bounds", [(500_300, 5_599_300, 500_105, 5_599_895), (-np.inf, -np.inf, np.inf, np.inf), (np.nan, 0, 1, 1)]
+)
+def test_bounds_the_wrong_way_round_or_without_an_end_are_refused(bounds: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="left < right and bottom < top, finite"):
+        target_grid(GRID, GRID, GridOptions(bounds=bounds))
+
+
+def test_pixels_so_small_that_planning_them_would_not_end_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--res 1e-06, where the pixels of the before scene are 10 x 10(.|\n)*100 times"
+    ):
+        target_grid(GRID, GRID, GridOptions(res=(1e-6, 1e-6)))
 
 
 DATELINE = {
