@@ -91,6 +91,14 @@ class PretrainConfig(Recipe):
     def _something_to_learn(self) -> Self:
         if not (self.made or self.pseudo or self.places):
             raise ValueError("nothing to learn; expected one or more of made, pseudo, places")
+        return self
+
+    @model_validator(mode="after")
+    def _no_labels_wanted(self) -> Self:
         if self.early_stop:
             raise ValueError("early_stop needs labels")
+        if self.augment.paste:
+            raise ValueError("augment.paste needs labels; made pastes without")
+        if self.data.classes or self.data.covers:
+            raise ValueError("data.classes and data.covers need labels; without them there is change or no change")
         return self
