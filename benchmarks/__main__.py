@@ -78,6 +78,7 @@ def main() -> None:
 
 def keep(path: Path, name: str, part: dict[str, Any]) -> None:
     """Put a part of the figures, with the conditions it was measured in, into the JSON of its precision."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     parts = {**(json.loads(path.read_text()) if path.exists() else {}), name: part}
     path.write_text(json.dumps(parts, indent=1) + "\n")
 
