@@ -128,7 +128,10 @@ def _floor(model: str, job: dict[str, Any]) -> dict[str, Any]:
 
 def _bands(options: argparse.Namespace) -> dict[str, Any]:
     pair = make_pair(options.folder, options.all_size, "all")
-    found = _job(options.folder, pair, "all", "--model", MODEL_ALL, "--any-resolution", "--overwrite")
+    arguments = ("--model", MODEL_ALL, *ARGUMENTS[2:])
+    # So that the model is converted.
+    _job(options.folder, make_pair(options.folder, 512, "all"), "warm_all", *arguments)
+    found = _job(options.folder, pair, "all", *arguments)
     return {"all": found, "floor_all": _floor(MODEL_ALL, found)}
 
 
