@@ -150,7 +150,8 @@ def connected_regions(
     options = rasterio.env.getenv() if rasterio.env.hasenv() else {}
 
     def read(strip: Window) -> _Strip:
-        with rasterio.Env(**options):
+        with rasterio.Env():
+            rasterio.env.setenv(**options)
             return _read_strip(mask, probability, images, island, strip, connectivity, nodata)
 
     nothing = Regions.none(images.count if images else 0)

@@ -1,6 +1,10 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import rasterio
+import rasterio.env
 import shapely
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
@@ -151,3 +155,44 @@ def test_floats_and_another_band_for_another_class(make_raster):
     found = regions_of(make_raster(mask), make_raster(floats, nodata=None))
 
     assert (found.count.tolist(), found.total.tolist(), found.largest.tolist()) == ([1, 1], [0.25, 0.5], [0.25, 0.5])
+
+
+class Seen:
+    """Images of one band that note GDAL's options where they are read."""
+
+    count = 1
+
+    def __init__(self):
+        self.options = []
+
+    def values(self, strip, at):
+        self.options.append(rasterio.env.getenv())
+        yield np.zeros(len(at))
+
+
+def test_strips_are_read_with_the_options_of_whoever_asks(make_raster):
+    path, images = make_raster(np.ones((6, 4), np.uint8)), Seen()
+    asked = {"GDAL_HTTP_MAX_RETRY": "7", "AWS_ACCESS_KEY_ID": "key"}
+
+    def ask():
+        with rasterio.Env(), rasterio.open(path) as mask:
+            rasterio.env.setenv(**asked)
+            return [len(done) for done in connected_regions(mask, None, images, connectivity=8, nodata=255, strip_px=8)]
+
+    with ThreadPoolExecutor(1) as worker:
+        assert worker.submit(ask).result() == ask() == [0, 0, 1]
+    assert len(images.options) == 6
+    assert all(asked.items() <= options.items() for options in images.options)
+
+
+def test_an_error_in_a_strip_is_raised_and_no_thread_is_left(make_raster):
+    class Broken(Seen):
+        def values(self, strip, at):
+            raise RuntimeError("damaged")
+
+    before = threading.active_count()
+    with rasterio.open(make_raster(np.ones((6, 4), np.uint8))) as mask:
+        regions = connected_regions(mask, None, Broken(), connectivity=8, nodata=255, strip_px=8)
+        with pytest.raises(RuntimeError, match="damaged"):
+            next(regions)
+    assert threading.active_count() == before
