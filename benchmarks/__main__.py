@@ -208,15 +208,15 @@ def rows_of(parts: dict[str, Any]) -> list[list[str]]:
     """Return what, bar and measured figure of the parts that were measured, as `keep` has them."""
     m = {name: figure for part in parts.values() for name, figure in part["measured"].items()}
     needed = {
-        _rows_of_run: "rgb",
-        _rows_of_start: "first_chip",
-        _rows_of_loop: "loop",
-        _rows_of_bands: "all",
-        _rows_of_large: "large",
-        _rows_of_specks: "specks",
-        _rows_of_stages: "rgb",
+        _rows_of_run: {"rgb"},
+        _rows_of_start: {"first_chip"},
+        _rows_of_loop: {"loop"},
+        _rows_of_bands: {"all"},
+        _rows_of_large: {"large", "rgb"},
+        _rows_of_specks: {"specks"},
+        _rows_of_stages: {"rgb"},
     }
-    return [row for rows, name in needed.items() if name in m for row in rows(m)]
+    return [row for rows, names in needed.items() if names <= m.keys() for row in rows(m)]
 
 
 def _rows_of_run(m: dict[str, Any]) -> list[list[str]]:
