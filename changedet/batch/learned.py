@@ -19,7 +19,7 @@ from changedet.batch.tile import MosaicRef, Session, failed, learn_mosaic
 from changedet.config import RunConfig
 from changedet.detect.reuse import AFTER_THE_NETWORK
 from changedet.detect.stitch import Progress
-from changedet.errors import ChangeDetError, OutputError
+from changedet.errors import ChangeDetError, ConfigError, OutputError
 from changedet.grid import ChipPlan
 from changedet.network.shipped import file_digest, resolve_model, shipped_models
 from changedet.write.provenance import check_form
@@ -75,13 +75,15 @@ def learn(
         Where a mosaic cannot be mapped, what becomes of all its tiles.
 
     Raises:
-        ConfigError: another version of changedet learned it, in another form.
+        ConfigError: another version of changedet learned it, in another form; or with these options no mosaic at all
+            can be mapped.
         OutputError: the disk is full.
         NotFoundError, ModelError: a model that was asked for is not there.
     """
     models = _models(job.config)
     (job.out / FOLDER).mkdir(exist_ok=True)
     found: dict[int, Record | TileResult] = {}
+    refused: list[ConfigError] = []
     missing: list[tuple[int, MosaicInputs, dict[str, str], dict[str, Any] | None]] = []
     for index, mosaic in enumerate(mosaics):
         try:
@@ -107,7 +109,10 @@ def learn(
             raise finished.error
         else:
             found[index] = failed(finished.error)
+            refused += [finished.error] if isinstance(finished.error, ConfigError) else []
         progress("prepare", done, len(missing))
+    if len(refused) == len(mosaics):
+        raise refused[0]
     return [found[index] for index in range(len(mosaics))]
 
 

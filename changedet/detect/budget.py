@@ -93,8 +93,8 @@ def lattice_within(detector: ChangeDetector, *, halo: int, max_memory: int, long
     if chip < min(smallest, whole):
         needed = detector.base_bytes + per_px * min(smallest, whole) ** 2
         raise ConfigError(
-            f"--max-memory of {max_memory / 1e9:.2g} GB is too little for a chip with a halo of {halo} px",
-            expected=f"at least {needed / 1e9:.2f} GB",
+            f"--max-memory of {max_memory / 1e9:.4g} GB is too little for a chip with a halo of {halo} px",
+            expected=f"at least {math.ceil(needed / 1e7) / 100:.2f} GB",
         )
     return Lattice(chip, halo, stride, fixed=detector.chip_px is not None)
 

@@ -119,6 +119,17 @@ def test_a_tile_that_failed_has_an_exit_code_of_its_own_and_is_done_again_on_dem
     assert "2 done" in again.stdout
 
 
+def test_an_option_that_lets_no_tile_be_mapped_is_told_at_once(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    planned = call("batch", "plan", *pair, "-o", "tiles.csv", "--detector", "cva")
+    assert planned.exit_code == 0, planned.output
+    result = call("batch", "run", "tiles.csv", "-o", "out", "--detector", "cva", "--max-memory", "600MB")
+    assert (result.exit_code, result.stderr.count("error:")) == (2, 1)
+    assert "--max-memory of 0.6 GB is too little" in result.stderr
+    assert "expected: at least 0.61 GB" in result.stderr
+    again = call("batch", "run", "tiles.csv", "-o", "out", "--detector", "cva")
+    assert again.exit_code == 0, again.output
+
+
 @pytest.mark.parametrize("command", ["status", "retry"])
 def test_a_folder_without_a_batch_is_told(command: str, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
