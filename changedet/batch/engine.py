@@ -193,6 +193,8 @@ def _client_of(where: Any) -> Any:
 
     _hush()
     try:
+        if isinstance(where, str):
+            _check_encryption(where)
         return Client(  # type: ignore[no-untyped-call]
             where, timeout=_REACHED, set_as_default=False
         )
@@ -202,13 +204,24 @@ def _client_of(where: Any) -> Any:
             expected="a running Dask scheduler, tcp://HOST:PORT",
             remedy="dask scheduler, or --workers N for processes on this machine",
         ) from error
-    except (TypeError, RuntimeError) as error:
-        # So Dask tells of tls:// without certificates, and of tcp:// where its configuration requires encryption.
+
+
+def _check_encryption(where: str) -> None:
+    """Refuse what Dask would not tell well, and only after a minute.
+
+    Raises:
+        ClusterError: an address of TLS without certificates, or of none where Dask is to encrypt.
+        OSError: a certificate cannot be read.
+    """
+    from distributed.security import Security
+
+    told = Security().get_connection_args("client")  # type: ignore[no-untyped-call]
+    if (told["ssl_context"] is None) if where.startswith("tls://") else told["require_encryption"]:
         raise ClusterError(
-            f"the scheduler {where} cannot be reached as Dask is configured here ({error})",
+            f"the scheduler {where} cannot be reached as Dask is configured here",
             expected="tls://HOST:PORT with certificates, or tcp://HOST:PORT in a closed network",
             remedy="the variables DASK_DISTRIBUTED__COMM__TLS__…, see docs/scaling.md",
-        ) from error
+        )
 
 
 def _hush() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import dask
 import geopandas as gpd
 import numpy as np
 import psutil
@@ -139,12 +140,14 @@ def test_a_scheduler_that_is_not_there_is_told(
         run_batch(batch.manifest, tmp_path / "out", method_of=kernel_method, scheduler="tcp://127.0.0.1:9")
 
 
-def test_a_scheduler_with_certificates_is_not_reached_without(
-    batch: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_REACHED", 0.5)
-    with pytest.raises(ClusterError, match=r"as Dask is configured here[\s\S]*TLS__…, see docs/scaling.md"):
-        run_batch(batch.manifest, tmp_path / "out", method_of=kernel_method, scheduler="tls://127.0.0.1:9")
+def test_a_scheduler_with_certificates_is_not_reached_without(batch: Uninterrupted, tmp_path: Path) -> None:
+    """Nor is one without, where Dask is to encrypt."""
+    for address, required in (("tls://127.0.0.1:9", False), ("tcp://127.0.0.1:9", True)):
+        with (
+            dask.config.set({"distributed.comm.require-encryption": required}),
+            pytest.raises(ClusterError, match=r"as Dask is configured here[\s\S]*TLS__…, see docs/scaling.md"),
+        ):
+            run_batch(batch.manifest, tmp_path / "out", method_of=kernel_method, scheduler=address)
 
 
 def test_a_scheduler_that_answers_late_is_waited_for_and_one_that_stays_silent_is_gone(
