@@ -230,7 +230,8 @@ def _run(manifest: Path, out: Path, seen: Callable[[str, int, int], None], **opt
 def _mosaics(data: Path, folder: Path, tiles: int) -> tuple[Path, Path]:
     """Write squares of OSCD's cities side by side, again and again until there are enough, as one mosaic a date."""
     cells = [cell for city in _cities(data) for cell in _cells(city, folder)]
-    across = round(tiles**0.5)
+    # One more, as the cores at the edges, where no halo is discarded, are half a tile longer: 20 a side on 4032 px.
+    across = round(tiles**0.5) + 1
     geobox = GeoBox((across * SIDE, across * SIDE), Affine(PIXEL, 0, ORIGIN[0], 0, -PIXEL, ORIGIN[1]), CRS)
     paths = []
     for date in (0, 1):
