@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,7 @@ def test_polygons_of_all_intervals_go_to_one_table(tmp_path: Path, model: Path, 
     target = tmp_path / name
     options: dict[str, Any] = {"model": str(model), "threshold": 0.4, "report": False, "vector": (str(target),)}
     series = run_series(dates[:3], tmp_path / "out", **options)
-    read = gpd.read_parquet if target.suffix == ".parquet" else gpd.read_file
+    read = gpd.read_parquet if target.suffix == ".parquet" else partial(gpd.read_file, layer=0)
     rows = read(target)
     assert sorted(rows["id"]) == sorted(id_ for each in series.intervals for id_ in each.changes["id"])
     assert set(rows["date_after"]) == {"2011-06-01", "2012-06-01"}
