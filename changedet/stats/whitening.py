@@ -26,6 +26,7 @@ def whitening(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
         raise PairError(
             "at one date every valid pixel is the same",
             expected="two scenes that vary, for their statistics to be compared",
+            remedy="changedet inspect BEFORE AFTER shows what is in each: one may be empty, or the wrong file",
         )
     keep = variances > _RANK_TOLERANCE * variances[-1]
     rows: NDArray[np.float64] = (directions[:, keep] / np.sqrt(variances[keep])).T
