@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
@@ -73,7 +73,12 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        try:
+            self._stack.close()
+        except Exception:
+            # What ended the batch matters more than that its scheduler does not answer the farewell.
+            if error is None:
+                raise
 
     @cached_property
     def threads(self) -> int:
@@ -142,8 +147,9 @@ class Engine:
                 future.release()
 
     def _started(self, function: Callable[..., Any], task: _Task[Any], done: SimpleQueue[Any]) -> Any:
-        future = self._client.submit(function, *task.arguments, pure=False, retries=self._config.retries)
-        future.add_done_callback(done.put)
+        with _telling_whether_gone(self._client):
+            future = self._client.submit(function, *task.arguments, pure=False, retries=self._config.retries)
+            future.add_done_callback(done.put)
         return future
 
     def _finished(self, future: Any, item: Item) -> Finished[Item]:
@@ -264,7 +270,8 @@ class _Watch:
         if self._client.status != "running":
             raise _gone(f"its connection is {self._client.status}")
         try:
-            threads = sum(self._client.nthreads().values())
+            with _telling_whether_gone(self._client):
+                threads = sum(self._client.nthreads().values())
         except OSError as error:
             # A busy scheduler may answer late; that it died, the client's own connection tells.
             if monotonic() - self._seen > _PATIENCE:
@@ -274,6 +281,17 @@ class _Watch:
             self._threads, self._seen = threads, monotonic()
         elif monotonic() - self._seen > _PATIENCE:
             raise ClusterError("all workers are gone, and none came back", remedy="start workers, and run it again")
+
+
+@contextmanager
+def _telling_whether_gone(client: Any) -> Iterator[None]:
+    """Tell of what goes wrong without a connection as of that: Dask raises errors of many classes then."""
+    try:
+        yield
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise _gone(error) from error
 
 
 def _gone(why: object) -> ClusterError:

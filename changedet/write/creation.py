@@ -78,8 +78,14 @@ def _warnings_of_gdal() -> Iterator[list[str]]:
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
     log = logging.getLogger("rasterio")
+    level, passed_on = log.level, log.propagate
     log.addHandler(handler)
+    # The command line hears errors alone, and whoever logs warnings is not to hear of a trial.
+    log.setLevel(logging.WARNING)
+    log.propagate = False
     try:
         yield told
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = passed_on

@@ -1,5 +1,7 @@
 """Creation options are tried before the work."""
 
+import logging
+
 import pytest
 
 from changedet.errors import ConfigError
@@ -29,3 +31,11 @@ def test_what_it_refuses_ignores_or_alters_is_refused(options: dict[str, str], m
     with pytest.raises(ConfigError, match=message) as told:
         check_creation_options(options)
     assert "gdalinfo --format COG" in str(told.value)
+
+
+def test_what_the_command_line_logs_makes_no_difference(caplog: pytest.LogCaptureFixture) -> None:
+    """It hears errors alone."""
+    caplog.set_level(logging.ERROR)
+    with pytest.raises(ConfigError, match="'FOO' is an unexpected value"):
+        check_creation_options({"COMPRESS": "FOO"})
+    assert not caplog.records
