@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 from click import Context
-from rich.markup import escape
 
-from changedet.cli.console import OUT
 from changedet.cli.group import command
+from changedet.cli.learning import command_line, teller
 from changedet.cli.options import set_option
 from changedet.errors import ConfigError
 
@@ -35,6 +32,4 @@ def pretrain_file(ctx: Context, file: str, changes: tuple[str, ...]) -> None:
     config = load_pipeline(file, changes).pretrain
     if config is None:
         raise ConfigError(f"{file} has no block pretrain", remedy="changedet pipeline runs any file")
-    command = shlex.join(["changedet", "pretrain", file, *(part for c in changes for part in ("--set", c))])
-    quiet = ctx.obj["quiet"]
-    pretrain_models(config, command=command, report=lambda line: None if quiet else OUT.print(escape(line)))
+    pretrain_models(config, command=command_line("pretrain", file, changes), report=teller(ctx))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 from click import Context
-from rich.markup import escape
 
-from changedet.cli.console import OUT
 from changedet.cli.group import command
+from changedet.cli.learning import command_line, teller
 from changedet.cli.options import set_option
 from changedet.errors import ConfigError
 
@@ -36,6 +33,4 @@ def train_file(ctx: Context, file: str, changes: tuple[str, ...], *, jobs: int) 
     config = load_pipeline(file, changes).train
     if config is None:
         raise ConfigError(f"{file} has no block train", remedy="changedet pipeline runs any file")
-    command = shlex.join(["changedet", "train", file, *(part for c in changes for part in ("--set", c))])
-    quiet = ctx.obj["quiet"]
-    train_models(config, jobs=jobs, command=command, report=lambda line: None if quiet else OUT.print(escape(line)))
+    train_models(config, jobs=jobs, command=command_line("train", file, changes), report=teller(ctx))
