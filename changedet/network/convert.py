@@ -53,9 +53,9 @@ def convert(model: str | Path, xml: Path) -> None:
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # tracing warns of what does not concern this graph
-            graph = openvino.convert_model(
-                whole, example_input=example, input=[openvino.PartialShape([-1, channels, -1, -1])] * 2
-            )
+            # Traced once: `_check` compares more than tracing twice would.
+            traced = torch.jit.trace(whole, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch gives it no types
+            graph = openvino.convert_model(traced, input=[openvino.PartialShape([-1, channels, -1, -1])] * 2)
     # Whatever the tracer and the frontend meet in an architecture that they do not know.
     except Exception as error:
         raise ModelError(f"OpenVINO cannot convert {model}: {error}", remedy="--backend torch") from error

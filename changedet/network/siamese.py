@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal, get_args
 
 import torch
@@ -117,15 +119,14 @@ class SiameseSMP(SiameseNetwork):
         """Delete the layers that no logit depends on, and return the stride (px).
 
         smp builds an encoder whole, whatever its depth. A parameter the logits do not depend on gets no gradient
-        at all, not even zero, so one backward pass in eval mode, where batch norm learns nothing, finds them.
+        at all, not even zero, so one backward pass finds them: of a copy without numbers, which computes shapes alone.
         """
-        image = torch.zeros(1, in_channels, _PROBE, _PROBE)
+        shapes = copy.deepcopy(self).to("meta")
+        image = torch.zeros(1, in_channels, _PROBE, _PROBE, device="meta")
         with torch.enable_grad():
-            features = self.eval().features(image)
-            torch.autograd.backward(self.compare(features, features).sum())
-        _delete_without_gradient(self)
-        self.zero_grad(set_to_none=True)
-        self.train()
+            features = shapes.eval().features(image)
+            torch.autograd.backward(shapes.compare(features, features).sum())
+        _delete(self, {name for name, parameter in shapes.named_parameters() if parameter.grad is None})
         return _PROBE // min(level.shape[-1] for level in features)
 
 
@@ -185,10 +186,11 @@ def _matching(channels: int) -> nn.Sequential:
     )
 
 
-def _delete_without_gradient(module: nn.Module) -> None:
+def _delete(module: nn.Module, unused: AbstractSet[str]) -> None:
+    """Delete the layers all of whose parameters are among the unused, given by their full names."""
     for name, child in list(module.named_children()):
-        parameters = list(child.parameters())
-        if parameters and all(parameter.grad is None for parameter in parameters):
+        parameters = {f"{name}.{inner}" for inner, _ in child.named_parameters()}
+        if parameters and parameters <= unused:
             delattr(module, name)
         else:
-            _delete_without_gradient(child)
+            _delete(child, {full.removeprefix(f"{name}.") for full in unused if full.startswith(f"{name}.")})
