@@ -9,6 +9,9 @@ from pathlib import Path
 
 from changedet.errors import ModelError
 
+# Taking torch and all it loaded apart again takes a second, and the system does it anyway.
+_AT_ONCE = "\nimport os, sys; sys.stdout.flush(); os._exit(0)"
+
 
 def run_child(code: str, *arguments: str) -> str:
     """Run Python code in another interpreter that finds modules where this one does, and return what it prints.
@@ -18,7 +21,11 @@ def run_child(code: str, *arguments: str) -> str:
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(  # noqa: S603  # our own command
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", code + _AT_ONCE, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
