@@ -23,15 +23,16 @@ _MOST_PIXELS = 50_000_000
 _SLOPES = (-5.0, 7.0)
 
 
-def calibrate_distance(network: MetricNetwork, scenes: Sequence[TrainingScene]) -> None:
+def calibrate_distance(network: MetricNetwork, scenes: Sequence[TrainingScene], chip_px: int | None = None) -> None:
     """Fit the logistic function from distance to probability to the valid pixels of `scenes`, pooled.
 
     Args:
         network: in eval mode, on the CPU; its `scale` and `threshold` are set.
         scenes: with their truth.
+        chip_px: side of the chips, a multiple of the stride, where the network's answer depends on it.
     """
     every = -(-sum(math.prod(scene.shape) for scene in scenes) // _MOST_PIXELS)
-    parts = (_pixels(network, scene, every) for scene in scenes)
+    parts = (_pixels(network, scene, chip_px, every) for scene in scenes)
     distances, changed = (np.concatenate(part) for part in zip(*parts, strict=True))
     scale, threshold = fit_logistic(distances, changed)
     network.calibrate(scale=scale, threshold=threshold)
@@ -81,10 +82,12 @@ def fit_logistic(distances: NDArray[np.float32], changed: NDArray[np.bool_]) -> 
     return slope / spread, -offset / slope * spread
 
 
-def _pixels(network: MetricNetwork, scene: TrainingScene, every: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _pixels(
+    network: MetricNetwork, scene: TrainingScene, chip_px: int | None, every: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return distance and truth of each `every`-th valid pixel."""
     distances, changed = [], []
-    for window, logits in predict(network, scene):
+    for window, logits in predict(network, scene, chip_px):
         _, _, truth, valid = scene.read(window)
         distance: NDArray[np.float32] = network.distance_of(logits)[0].numpy()
         distances.append(distance[valid][::every])

@@ -106,7 +106,8 @@ def train_task(task: Task, cities: Mapping[str, TrainingScene]) -> ChangeNetwork
     scenes = [scene for name, scene in cities.items() if name not in aside]
     network = train(scenes, bands, candidate, task.config, task.folder, progress_to(task.folder), validation)
     if isinstance(network, MetricNetwork):
-        calibrate_distance(network, validation or scenes)
+        chip = chip_of(network, len(bands), task.config.augment.crop_px)
+        calibrate_distance(network, validation or scenes, chip)
     return network.half().float()
 
 

@@ -9,7 +9,8 @@ from changedet.learn.distance import calibrate_distance, distance_figures, fit_l
 from changedet.learn.evaluate import evaluate_scene
 from changedet.network.calibration import probability_of
 from changedet.network.card import Calibration
-from changedet.network.metric import SiameseMetric
+from changedet.network.metric import MetricNetwork, SiameseMetric
+from changedet.network.stanet import STANet
 
 
 def test_finds_the_logistic_function_that_the_labels_were_drawn_by() -> None:
@@ -45,15 +46,23 @@ def test_the_map_rises_and_is_finite_whatever_the_distances(distances: list[floa
     assert scale > 0
 
 
+@pytest.mark.parametrize(
+    ("build", "chip"),
+    [
+        (lambda: SiameseMetric(in_channels=4, encoder_depth=2, decoder_channels=[8, 8], embedding=4), None),
+        # Attention over the whole chip: the distances that count are those of its own chips.
+        (lambda: STANet(4, encoder_depth=3, level_width=8, pyramid_width=8, embedding=8, regions=(1,)), 32),
+    ],
+    ids=["any chip", "chips of its own"],
+)
 def test_a_calibrated_network_states_the_share_of_change_and_its_distance(
-    make_scene: Callable[..., LabelledScene],
+    build: Callable[[], MetricNetwork], chip: int | None, make_scene: Callable[..., LabelledScene]
 ) -> None:
     torch.manual_seed(0)
-    arguments = {"encoder_depth": 2, "decoder_channels": [8, 8], "embedding": 4}
-    network = SiameseMetric(in_channels=4, **arguments).eval()
+    network = build().eval()
     scenes = [make_scene(seed=seed) for seed in range(2)]
-    calibrate_distance(network, scenes)
-    histogram = evaluate_scene(network, scenes[0]) + evaluate_scene(network, scenes[1])
+    calibrate_distance(network, scenes, chip)
+    histogram = evaluate_scene(network, scenes[0], chip) + evaluate_scene(network, scenes[1], chip)
     total = histogram.changed + histogram.unchanged
     mean = (total * np.arange(255) / 254).sum() / total.sum()
     assert mean == pytest.approx(histogram.changed.sum() / total.sum(), abs=0.004)
