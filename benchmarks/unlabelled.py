@@ -212,13 +212,17 @@ def _done(config: PretrainConfig) -> Path:
 
 
 def write_result(options: argparse.Namespace) -> None:
-    """Write the figures of all that was measured."""
+    """Write the figures of all that was measured; those of more folds, measured elsewhere or earlier, stay."""
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     result: dict[str, Any] = {}
     for model in _models():
         for sources in SOURCES:
             rows = [recipe(model, sources, fold, options)[0] for fold in range(3)]
             done = [(json.loads(_done(config).read_text()), config) for config in rows if _done(config).exists()]
-            if done:
+            earlier = known.get(model, {}).get(sources)
+            if earlier and len(earlier["folds"]) > len(done):
+                result.setdefault(model, {})[sources] = earlier
+            elif done:
                 result.setdefault(model, {})[sources] = figures(done)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
