@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 _CLOCKS: dict[str, float] = defaultdict(float)
-# Seconds of the processor in the thread that a stage runs in, which other work on the machine hardly changes.
+# Seconds of the processor in the thread that a stage runs in, which other work on the machine hardly changes; and in
+# all threads meanwhile.
 _PROCESSOR: dict[str, float] = defaultdict(float)
+_PROCESS: dict[str, float] = defaultdict(float)
 
 
 def measure(figures: Path, *job: object, env: dict[str, str] | None = None) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def main() -> None:
         "peak_bytes": _peak_bytes(),
         "stages": dict(_CLOCKS),
         "stages_processor": dict(_PROCESSOR),
+        "stages_process": dict(_PROCESS),
     }
     Path(figures).write_text(json.dumps(found, indent=1))
 
@@ -64,6 +67,7 @@ def _watched(started: float) -> Iterator[None]:
     _time(RasterSink, "write", "store")
     _time(fused.FusedDetector, "join", "statistic of the pair")
     _time(method, "fit_term", "fit of the statistic")
+    _time(method.LabelFreeMethod, "fit", "fit of the detector")
     _time(reuse.Earlier, "restore", "restore")
     for name, stage in STAGES.items():
         _time(run, name, stage)
@@ -91,12 +95,13 @@ def _time(owner: Any, name: str, stage: str, before: Callable[[], None] = lambda
 
     def timed(*arguments: Any, **options: Any) -> Any:
         before()
-        begun, used = time.perf_counter(), time.thread_time()
+        begun, used, together = time.perf_counter(), time.thread_time(), time.process_time()
         try:
             return real(*arguments, **options)
         finally:
             _CLOCKS[stage] += time.perf_counter() - begun
             _PROCESSOR[stage] += time.thread_time() - used
+            _PROCESS[stage] += time.process_time() - together
 
     setattr(owner, name, timed)
 
