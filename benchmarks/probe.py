@@ -68,19 +68,25 @@ def _watched(started: float) -> Iterator[None]:
     _time(fused.FusedDetector, "join", "statistic of the pair")
     _time(method, "fit_term", "fit of the statistic")
     _time(method.LabelFreeMethod, "fit", "fit of the detector")
-    _time(reuse.Earlier, "restore", "restore")
-    for name, stage in STAGES.items():
-        _time(run, name, stage)
+    _time(run, "prepare", "prepare")
+    _time(run, "stitch", "stitch", after=_watch_finish)
+    _time(reuse.Earlier, "restore", "restore", after=_watch_finish)
     read_before = _bytes_read()
     yield
     _CLOCKS["bytes read"] = _bytes_read() - read_before
 
 
-# Functions of `changedet.detect.run` and what the table calls them. `stitch` holds read, network, statistic and store,
-# of which reading and storing go on beside the others; COGs and pictures are made beside the polygons.
+def _watch_finish() -> None:
+    """Time what follows the last chip, too; a run imports it then, so that the first does not wait for it."""
+    from changedet.detect import finish
+
+    for name, stage in STAGES.items():
+        _time(finish, name, stage)
+
+
+# Functions of `changedet.detect.finish` and what the table calls them. `stitch` holds read, network, statistic and
+# store, of which reading and storing go on beside the others; COGs and pictures are made beside the polygons.
 STAGES = {
-    "prepare": "prepare",
-    "stitch": "stitch",
     "write_plain_mask": "mask",
     "vectorize": "polygons and statistics",
     "write_cogs": "COGs and overviews",
@@ -90,7 +96,13 @@ STAGES = {
 }
 
 
-def _time(owner: Any, name: str, stage: str, before: Callable[[], None] = lambda: None) -> None:
+def _nothing() -> None:
+    pass
+
+
+def _time(
+    owner: Any, name: str, stage: str, *, before: Callable[[], None] = _nothing, after: Callable[[], None] = _nothing
+) -> None:
     real = getattr(owner, name)
 
     def timed(*arguments: Any, **options: Any) -> Any:
@@ -102,6 +114,7 @@ def _time(owner: Any, name: str, stage: str, before: Callable[[], None] = lambda
             _CLOCKS[stage] += time.perf_counter() - begun
             _PROCESSOR[stage] += time.thread_time() - used
             _PROCESS[stage] += time.process_time() - together
+            after()
 
     setattr(owner, name, timed)
 

@@ -11,11 +11,11 @@ import benchmarks.__main__ as command
 from benchmarks.finetuning import CHOSEN_ON, summary
 from benchmarks.pairs import make_pair, make_specks, repeat_as_vrt
 from benchmarks.probe import STAGES
-from changedet.detect import run
+from changedet.detect import finish
 
 
 def test_the_stages_that_are_timed_are_those_of_a_run() -> None:
-    assert [name for name in STAGES if not callable(getattr(run, name, None))] == []
+    assert [name for name in STAGES if not callable(getattr(finish, name, None))] == []
 
 
 def test_the_tables_of_both_precisions_go_between_the_marks_of_the_page(

@@ -23,10 +23,10 @@ from changedet.batch.overview import NAME as OVERVIEW
 from changedet.batch.overview import write_overview
 from changedet.batch.record import batch_record
 from changedet.detect.budget import cache_bytes_of_polygons
+from changedet.detect.finish import extra_files
 from changedet.detect.imagery import imagery_of
 from changedet.detect.prepare import correction_of
 from changedet.detect.rasters import MASK, PROBABILITY, STATISTIC, UNCERTAINTY, tags_of, tags_of_threshold
-from changedet.detect.run import extra_files
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress
 from changedet.detect.threshold import restored_threshold

@@ -6,7 +6,7 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from changedet.detect.threshold import Threshold
 from changedet.grid import ChipPlan
 from changedet.grid.lattice import wrapped
 from changedet.read.scene import Scene
-from changedet.vectorize import Findings
 from changedet.write.provenance import FORM, fingerprint, redact
+
+if TYPE_CHECKING:
+    from changedet.vectorize import Findings
 
 _LIBRARIES = ("changedet", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
 

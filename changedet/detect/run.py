@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,42 +16,25 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 
 from changedet.config import RunConfig, check_options
-from changedet.detect.budget import CACHE_BYTES, cache_bytes, cache_bytes_of_polygons, plan_chips_of
-from changedet.detect.imagery import imagery_of
+from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_chips_of
 from changedet.detect.method import choose_method
 from changedet.detect.prepare import Preparation, open_corrected, prepare
-from changedet.detect.rasters import (
-    CHANGED,
-    MASK,
-    PROBABILITY,
-    STATISTIC,
-    UNCERTAINTY,
-    open_sinks,
-    stored_file,
-    tags_of,
-    write_cogs,
-    write_plain_mask,
-)
-from changedet.detect.record import begin_record, identify, make_record, warnings_of
-from changedet.detect.reuse import Earlier, causes_of, earlier_run, told_of
+from changedet.detect.rasters import open_sinks, tags_of
+from changedet.detect.record import begin_record, identify
+from changedet.detect.reuse import causes_of, earlier_run
 from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.detect.threshold import Threshold
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.scene import Scene
-from changedet.report import Inputs, Picture, draw_pictures, drawn_pictures, write_report
-from changedet.vectorize import vectorize
 from changedet.write.creation import check_creation_options
-from changedet.write.layers import Layer, Spool, stored_layers
-from changedet.write.provenance import write_run_json
-from changedet.write.staging import RUN_JSON, Staging
-from changedet.write.targets import FORMATS, Target, check_target, file_name, target_of, write_file, write_target
+from changedet.write.staging import Staging
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_RESULTS = (PROBABILITY, MASK, STATISTIC, UNCERTAINTY, "changes.gpkg", "report.html", RUN_JSON)
-STAC = "stac.json"
+    from changedet.write.layers import Layer
+    from changedet.write.targets import Target
 
 
 @dataclass(frozen=True)
@@ -137,6 +119,10 @@ def run(
                     with sinks as (sink, statistic), rasterio.Env(GDAL_CACHEMAX=cache_bytes(plan, len(method.bands))):
                         stitch(pair, detector, plan, sink, progress, more=more, statistic=statistic, dtype=dtype)
         method.release()
+        # Not before: geopandas and what draws take a second to import, which the first chip need not wait for.
+        from changedet.detect.finish import finish
+        from changedet.write.layers import stored_layers
+
         record, results = finish(staging, detection, progress, reused=earlier)
     result = RunResult(Path(out), record, results)
     deliver(stored_layers(result.path("changes.gpkg")), targets, config)
@@ -146,19 +132,20 @@ def run(
 def targets_of(config: RunConfig) -> list[Target]:
     """Return where else the polygons go; they, and how rasters are to be written, are checked before the work."""
     check_creation_options(config.co, dtype=config.probability_dtype)
+    if not config.vector:
+        return []
+    from changedet.write.targets import FORMATS, check_target, target_of
+
     targets = [target_of(text) for text in config.vector if text not in FORMATS]
     for target in targets:
         check_target(target, append=config.append, overwrite=config.overwrite)
     return targets
 
 
-def extra_files(config: RunConfig) -> dict[str, str]:
-    """Return name → format of the files of polygons that lie beside changes.gpkg."""
-    return {file_name(kind): kind for kind in config.vector if kind in FORMATS and kind != "geopackage"}
-
-
 def deliver(layers: Mapping[str, Layer], targets: list[Target], config: RunConfig) -> None:
     """Write the polygons elsewhere, from the results that are safe by now, whatever becomes of a database."""
+    from changedet.write.targets import write_target
+
     for target in targets:
         write_target(target, layers, append=config.append, overwrite=config.overwrite and not config.append)
 
@@ -191,67 +178,3 @@ class Detection:
     def tags(self) -> dict[str, str]:
         """What all rasters say of themselves; the mask tells of its threshold too."""
         return tags_of(self.begun["model"], self.begun["dates"])
-
-
-def finish(
-    staging: Staging, detection: Detection, progress: Progress, *, reused: Earlier | None = None
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Turn what was stored in `staging` into all results, publish them, and return run.json and their names.
-
-    Args:
-        staging: the work folder, with what was stored.
-        detection: see there.
-        progress: hears how far it has come.
-        reused: the run that this was taken over from.
-    """
-    config = detection.config
-    with told_of(reused):
-        write_plain_mask(staging.work, detection.threshold, detection.tags)
-    imagery = imagery_of(detection.scenes, detection.reading, detection.preparation.correction)
-    with rasterio.Env(GDAL_CACHEMAX=cache_bytes_of_polygons(config.max_memory)), ThreadPoolExecutor(1) as beside:
-        drawn = beside.submit(_draw, staging, detection, reused)
-        with Spool(staging.path("layers")) as spool:
-            findings = vectorize(
-                staging.path(CHANGED), stored_file(staging.work), sink=spool, config=config, imagery=imagery
-            )
-        progress("write", 0, 2)
-        for name, kind in {"changes.gpkg": "geopackage", **extra_files(config)}.items():
-            write_file(kind, staging.path(name), spool.layers())
-        progress("write", 1, 2)
-        pictures = drawn.result()
-        progress("write", 2, 2)
-    record = make_record(
-        detection.begun,
-        started=detection.started,
-        findings=findings,
-        threshold=detection.threshold,
-        warnings=warnings_of(detection.notes, detection.preparation, config),
-        reused=None if reused is None else reused.folder,
-    )
-    write_run_json(staging.path(RUN_JSON), record)
-    if config.report:
-        progress("report", 0, 1)
-        write_report(staging.path("report.html"), staging.work, pictures)
-        progress("report", 1, 1)
-    results = tuple(name for name in (*_RESULTS, *extra_files(config)) if staging.path(name).exists())
-    if config.stac:
-        # Imported here, as pystac is not wanted by most runs and takes its time.
-        from changedet.write.stac import write_item
-
-        write_item(staging.path(STAC), record, results)
-        results = (*results, STAC)
-    for name in results:
-        staging.publish(name)
-    return record, results
-
-
-def _draw(staging: Staging, detection: Detection, reused: Earlier | None) -> dict[str, Picture]:
-    """Write the COGs, and return the pictures of the report: all that takes pixels alone, beside the polygons."""
-    config = detection.config
-    write_cogs(staging.work, config.co, config.threads)
-    if not config.report:
-        return {}
-    drawn = {} if reused is None else drawn_pictures(reused.folder / "report.html", staging.path(PROBABILITY))
-    return drawn or draw_pictures(
-        staging.path(PROBABILITY), detection.begun, Inputs(*detection.scenes, detection.reading)
-    )

@@ -21,6 +21,7 @@ from changedet.config import RunConfig, check_options
 from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_chips_of
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.encode import Encoder, KeepsFeatures
+from changedet.detect.finish import finish
 from changedet.detect.fused import FusedDetector, network_of
 from changedet.detect.method import Method, choose_method
 from changedet.detect.pipe import WindowSink
@@ -28,7 +29,7 @@ from changedet.detect.prepare import SeriesPreparation, prepare_series
 from changedet.detect.rasters import CHANGED, open_sinks
 from changedet.detect.record import begin_record, identify
 from changedet.detect.reuse import Earlier, causes_of, earlier_run
-from changedet.detect.run import Detection, RunResult, deliver, finish, targets_of
+from changedet.detect.run import Detection, RunResult, deliver, targets_of
 from changedet.detect.scenes import open_series, reading_options
 from changedet.detect.stitch import Progress, silent, stitch
 from changedet.errors import ConfigError
