@@ -4,6 +4,7 @@ python -m benchmarks.learning --list
 python -m benchmarks.learning --jobs 2                                     both tables, one seed
 python -m benchmarks.learning --only resnet18 --seeds 0 1 2 --full         the best, as long as the shipped models
 python -m benchmarks.learning --tables                                     write the tables again, train nothing
+python -m benchmarks.learning --speed                                      measure the networks again, and the tables
 
 A training that has its JSON in benchmarks/results/learning is not repeated, and one that was interrupted goes on from
 its checkpoint. The recipe and the folds are those of pipelines/02_train_oscd.yaml, shortened but with --full; a row
@@ -30,6 +31,7 @@ import torch
 from changedet.config import Candidate, LossConfig, ModelPlan, TrainConfig, load_pipeline
 from changedet.learn.counts import ProbabilityHistogram
 from changedet.learn.task import Task, run_task
+from changedet.network.base import lay_out
 from changedet.network.package import build_network
 from changedet.network.work import count_multiply_adds
 
@@ -153,13 +155,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="for the JSON files")
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="where the tables are written")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    parser.add_argument("--speed", action="store_true", help="only measure the networks of the JSON files again")
     parser.add_argument("--tables", action="store_true", help="only write the tables")
     options = parser.parse_args(arguments)
     chosen = [row for row in rows() if re.search(options.only, f"{row.table}.{row.name}")]
     if options.list:
         print("\n".join(f"{row.table}.{row.name}" for row in chosen))
         return
-    if not options.tables:
+    if options.speed:
+        measure_again(options)
+    elif not options.tables:
         carry_out(list(plan(chosen, options)), options.jobs)
     write_tables(options.document, options.results)
 
@@ -252,21 +257,37 @@ def measure(training: Training) -> str:
 
 
 def size_and_speed(candidate: Candidate, channels: int) -> dict[str, Any]:
-    """Return parameters, multiply-adds of a pair of SIDE x SIDE px, and pixels a second on this machine, float32."""
+    """Return parameters, multiply-adds of a pair of SIDE x SIDE px, and pixels a second of one core here, float32."""
     network = build_network(candidate.architecture, {"in_channels": channels, **candidate.arguments}).eval()
-    images = torch.rand(2, 1, channels, SIDE, SIDE)
+    layout = lay_out(network, half=False)
+    before, after = (torch.rand(1, channels, SIDE, SIDE).contiguous(memory_format=layout) for _ in range(2))
     times = []
     with torch.inference_mode():
         for _ in range(4):  # the first is slower
-            begin = time.perf_counter()
-            network(*images)
-            times.append(time.perf_counter() - begin)
+            begin = time.process_time()  # the trainings beside this one have the other cores
+            network(before, after)
+            times.append(time.process_time() - begin)
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "multiply_adds": count_multiply_adds(network, channels, SIDE),
         "pixels_per_second": round(SIDE**2 / min(times)),
         "threads": torch.get_num_threads(),
     }
+
+
+def measure_again(options: argparse.Namespace) -> None:
+    """Put size and speed of the networks, as they are on this machine now, into all JSON files."""
+    torch.set_num_threads(1)
+    recipe = load_pipeline(options.recipe, tuple(options.changes)).train
+    assert recipe is not None  # noqa: S101 - the recipe is the project's own
+    known: dict[str, dict[str, Any]] = {}
+    for path in sorted(options.results.glob("*.json")):
+        result = json.loads(path.read_text())
+        candidate = Candidate.model_validate(result["candidate"])
+        network = candidate.model_dump_json(exclude={"loss"})
+        if network not in known:
+            known[network] = size_and_speed(candidate, len(recipe.models[_MODEL].bands))
+        path.write_text(json.dumps({**result, **known[network]}) + "\n")
 
 
 def write_tables(document: Path, folder: Path) -> None:
@@ -300,7 +321,8 @@ def table_lines(results: Sequence[dict[str, Any]]) -> list[str]:
         groups.setdefault((result["row"], result["steps"]), []).append(result)
     folds = max((result["fold"] for result in results), default=-1) + 1
     scored = [_line(name, steps, group, folds) for (name, steps), group in groups.items()]
-    return ["", *_HEAD, *(line for _, line in sorted(scored, reverse=True)), ""]
+    measured = f"Folds measured: {', '.join(map(str, range(folds))) or 'none yet'}."
+    return ["", measured, "", *_HEAD, *(line for _, line in sorted(scored, reverse=True)), ""]
 
 
 def _line(name: str, steps: int, group: list[dict[str, Any]], folds: int) -> tuple[float, str]:
