@@ -154,7 +154,11 @@ class Engine:
 
     def _finished(self, future: Any, item: Item) -> Finished[Item]:
         if future.status == "finished":
-            return Finished(item, future.result(), None)
+            try:
+                return Finished(item, future.result(), None)
+            # The task returned, so what fails is to fetch what it did: before the client knows that it is alone, too.
+            except Exception as error:
+                raise _gone(error) from error
         if future.status == "error":
             return Finished(item, None, future.exception())
         raise _gone(f"a task was {future.status}")

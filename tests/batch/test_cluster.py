@@ -127,7 +127,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_message_and_the_run_can_go_on
             wait_for(lambda: tiles_in(tmp_path / "out") >= _moment(2), child)
             kill(scheduler)
             _, told = child.communicate(timeout=100)
-            assert child.returncode == exit_code(ClusterError(""))
+            assert child.returncode == exit_code(ClusterError("")), told.decode()
             assert b"the scheduler is gone" in told
         _finish(batch, tmp_path / "out")
 
