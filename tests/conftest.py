@@ -16,6 +16,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.markexpr = config.option.markexpr or "not slow"
     # Converted models: not in the user's cache, and kept from one run of the tests to the next.
     os.environ["CHANGEDET_CACHE"] = str(config.cache.mkdir("models"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # OpenMP's threads wait by spinning: those of processes beside each other slow them down to a tenth.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

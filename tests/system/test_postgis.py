@@ -50,8 +50,9 @@ def postgis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a database of our own with PostGIS, on loopback, with a password."""
     binaries = _binaries()
     folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # pytest's own folders are for this user alone
+    # pytest's own folders, pytest-of-USER/pytest-N and a process's in it, are for this user alone.
+    for private in (folder, *(parent for parent in folder.parents if parent.name.startswith(("pytest-", "popen-")))):
+        private.chmod(0o755)
     (folder / "password").write_text("p@ss/word:7")
     if os.getuid() == 0:
         for path in (folder, folder / "password"):
