@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -35,7 +36,7 @@ IR_NAME: Final = "model.xml"
 _FORMAT: Final = 1
 _HINTS: Final = {"float32": "f32", "bfloat16": "bf16"}
 # Side (px) of the chip whose peak memory is measured: `s2-urban-rgb` takes the same a px from 256 to 1536.
-_SIDE = 512
+_SIDE = 256
 # Below this side (px) what a chip takes is lost in what a process takes.
 _SMALLEST_SIDE = 256
 # Bytes a px are rounded up to a multiple of this, so that noise in the measurement rarely changes the chip size.
@@ -160,8 +161,11 @@ def _convert(model: Path, folder: Path) -> None:
 
         convert(model, folder / IR_NAME)
         return
-    # In a process of its own, which takes torch's memory with it when it ends.
-    run_child("from changedet.network.convert import main; main()", str(model), str(folder / IR_NAME))
+    # In a process of its own, which takes torch's memory with it when it ends. What comes next needs OpenVINO.
+    with ThreadPoolExecutor(1) as meanwhile:
+        loaded = meanwhile.submit(load_openvino)
+        run_child("from changedet.network.convert import main; main()", str(model), str(folder / IR_NAME))
+        loaded.result()
 
 
 def _measure() -> None:
