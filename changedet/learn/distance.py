@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from changedet.errors import ModelError
 from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.predict import predict
 from changedet.network.card import Calibration
@@ -21,6 +22,8 @@ _MOST_PIXELS = 50_000_000
 # Logarithm of the slope over one standard deviation of the distance: from hardly any to a step. Distances that part
 # the two kinds wholly would have an infinite one.
 _SLOPES = (-5.0, 7.0)
+# Distances that differ by no more than this share of themselves differ by rounding.
+_NO_DIFFERENCE = 1e-5
 
 
 def calibrate_distance(network: MetricNetwork, scenes: Sequence[TrainingScene], chip_px: int | None = None) -> None:
@@ -30,10 +33,19 @@ def calibrate_distance(network: MetricNetwork, scenes: Sequence[TrainingScene], 
         network: in eval mode, on the CPU; its `scale` and `threshold` are set.
         scenes: with their truth.
         chip_px: side of the chips, a multiple of the stride, where the network's answer depends on it.
+
+    Raises:
+        ModelError: every pixel is at the same distance.
     """
     every = -(-sum(math.prod(scene.shape) for scene in scenes) // _MOST_PIXELS)
     parts = (_pixels(network, scene, chip_px, every) for scene in scenes)
     distances, changed = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if distances.max() - distances.min() <= _NO_DIFFERENCE * distances.max():
+        raise ModelError(
+            f"every pixel is at the distance {distances.max():g}: the network has collapsed and tells nothing apart",
+            expected="larger distances where something changed",
+            remedy="another loss or way of mining, or a lower learning_rate",
+        )
     scale, threshold = fit_logistic(distances, changed)
     network.calibrate(scale=scale, threshold=threshold)
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Anchors a batch, and how many pixels of each kind each is compared with. More would let a few wrong labels, which
-# are the hardest of all, decide every triplet.
-GROUPS = 16
-SAMPLES = 32
+# How many pixels of each kind a batch gives, and with how many of them an anchor is compared. More would let a few
+# wrong labels, which are the hardest of all, decide every triplet. Where an anchor has one triplet alone, more than
+# four, as Hermans et al. take, are too many: with 32 on OSCD all distances collapsed to 0.
+PIXELS = 512
+SAMPLES = {"hard": 32, "semi_hard": 32, "batch_hard": 4}
 
 
 def contrastive(distance: Tensor, target: Tensor, margin: float) -> Tensor:
@@ -49,6 +50,7 @@ class TripletLoss:
         # Importing it takes seconds, and the other losses do without.
         from pytorch_metric_learning import distances, losses, miners
 
+        self._samples = SAMPLES[mining]
         line = distances.LpDistance(normalize_embeddings=False, p=1)
         self._loss = losses.TripletMarginLoss(margin=margin, distance=line)
         kinds = {"hard": "hard", "semi_hard": "semihard"}
@@ -70,10 +72,11 @@ class TripletLoss:
         unchanged, changed = distance[target <= 0], distance[target >= 1]
         if not (unchanged.numel() and changed.numel()):
             return 0 * distance.sum(), distance.new_zeros(())
-        groups = [torch.cat([_drawn(unchanged), _drawn(changed)]) for _ in range(GROUPS)]
-        mined = [self.of_group(group, SAMPLES) for group in groups]
+        many = self._samples
+        groups = [torch.cat([_drawn(unchanged, many), _drawn(changed, many)]) for _ in range(PIXELS // many)]
+        mined = [self.of_group(group, many) for group in groups]
         count = sum(len(triplets[0]) for _, triplets in mined)
-        share = distance.new_tensor(count / (GROUPS * SAMPLES**2))
+        share = distance.new_tensor(count / (len(groups) * many**2))
         return torch.stack([loss for loss, _ in mined]).mean(), share
 
     def of_group(self, distance: Tensor, unchanged: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -89,5 +92,5 @@ class TripletLoss:
         return self._loss(anchor, of_anchor, triplets, pixels, kind), triplets
 
 
-def _drawn(distance: Tensor) -> Tensor:
-    return distance[torch.randint(len(distance), (SAMPLES,), device=distance.device)]
+def _drawn(distance: Tensor, many: int) -> Tensor:
+    return distance[torch.randint(len(distance), (many,), device=distance.device)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from changedet.errors import ModelError
 from changedet.learn.datasets import LabelledScene
 from changedet.learn.distance import calibrate_distance, distance_figures, fit_logistic
 from changedet.learn.evaluate import evaluate_scene
@@ -69,6 +70,14 @@ def test_a_calibrated_network_states_the_share_of_change_and_its_distance(
     figures = distance_figures(network, None, 0.2)
     logit = (figures["changed_from"] - figures["threshold"]) * figures["scale"]
     assert 1 / (1 + np.exp(-logit)) == pytest.approx(0.2)
+
+
+def test_a_network_that_tells_nothing_apart_is_refused(make_scene: Callable[..., LabelledScene]) -> None:
+    """As one becomes whose triplets are too hard."""
+    network = SiameseMetric(in_channels=4, encoder_depth=2, decoder_channels=[8, 8], embedding=4).eval()
+    network.embed.head[0].weight.data.zero_()
+    with pytest.raises(ModelError, match="every pixel is at the distance 0: the network has collapsed"):
+        calibrate_distance(network, [make_scene()])
 
 
 def test_a_calibration_is_another_scale_and_threshold_of_the_distance() -> None:

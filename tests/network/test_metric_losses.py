@@ -46,8 +46,8 @@ def test_triplet_loss_agrees_with_plain_numpy(monkeypatch: pytest.MonkeyPatch) -
     """With groups of all pixels, drawn in order."""
     rng = np.random.default_rng(1)
     unchanged, changed = rng.random(9), 0.3 + rng.random(9)
-    monkeypatch.setattr(metric_losses, "SAMPLES", 9)
-    monkeypatch.setattr(metric_losses, "_drawn", lambda distance: distance)
+    monkeypatch.setattr(metric_losses, "SAMPLES", dict.fromkeys(metric_losses.SAMPLES, 9))
+    monkeypatch.setattr(metric_losses, "_drawn", lambda distance, many: distance)
     every = torch.tensor(np.concatenate([changed, unchanged]))
     target = torch.tensor([1.0] * 9 + [0.0] * 9)
     for mining in ("hard", "semi_hard", "batch_hard"):
