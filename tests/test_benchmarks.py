@@ -35,7 +35,7 @@ def test_the_tables_of_both_precisions_go_between_the_marks_of_the_page(
     }
     for precision, chip, figure in (("float32", 3, 0.31), ("bfloat16", 4, 0.2), ("bfloat16", 2, 0.2)):
         path = tmp_path / f"performance-{precision}.json"
-        measured = {"first_chip": {"first": 9.0, "second": chip}, "help_seconds": figure}
+        measured = {"first_chip": {"first": [9.0], "second": [chip, chip + 2, 1]}, "help_seconds": figure}
         command.keep(path, "start", {"conditions": conditions, "measured": measured})
         speckled = {"conditions": conditions | {"load_before": 1.5}, "measured": {"specks": SPECKS}}
         command.keep(path, "specks", speckled)
@@ -43,7 +43,7 @@ def test_the_tables_of_both_precisions_go_between_the_marks_of_the_page(
     text = page.read_text()
     assert (text.startswith(head), text.endswith(tail)) == (True, True)
     chips = [line.split("|")[-2].strip() for line in text.splitlines() if "from the second run on" in line]
-    assert chips == ["2.0 s", "3.0 s"]
+    assert chips == ["2.0 s (1.0 to 4.0)", "3.0 s (1.0 to 5.0)"]
     assert text.count("| a million polygons: vectorize | <= 300 s | 82 s |") == 2
     assert "**bfloat16**, 2026-01-02, P, 2 cores, load before a part at most 1.50" in text
     assert text.index("**bfloat16**") < text.index("**float32**")
