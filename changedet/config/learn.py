@@ -274,6 +274,8 @@ class Recipe(Config):
             those that the candidate's arguments name.
         urban_weight: what a unit of `changedet.stats.urban.UrbanChange`, fitted to each pair by itself, adds to the
             network's logit where models are scored and used; 0 for the network alone. Training does not see it.
+        neighbour_weight: what a unit of the logarithm of the share of change around a pixel adds to the logit so
+            joined, see `changedet.stats.neighbourhood`; goes with `urban_weight`.
         scene_memory: bytes that the scenes may take in each process; a set that does not fit is read from disk as chips
             are drawn, the latest blocks kept within as much. The chips are the same.
         threads: torch's threads; part of the recipe, as the order of sums, and so the figures, depend on it.
@@ -308,6 +310,7 @@ class Recipe(Config):
     early_stop: EarlyStop | None = None
     start: str | None = None
     urban_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    neighbour_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     scene_memory: Bytes = Field(default=4 * 10**9, ge=0)
     threads: int = Field(default=1, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

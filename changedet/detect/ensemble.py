@@ -140,6 +140,7 @@ def _common_card(cards: Sequence[Card]) -> Card:
         "bands": tuple(dict.fromkeys(band for card in cards for band in card.bands)),
         "threshold": sum(card.threshold for card in cards) / len(cards),
         "urban_weight": sum(card.urban_weight for card in cards) / len(cards),
+        "neighbour_weight": sum(card.neighbour_weight for card in cards) / len(cards),
         "stride": stride,
         "halo_px": -(-max(card.halo_px for card in cards) // stride) * stride,
         "receptive_field_px": max(fields) if fields else None,

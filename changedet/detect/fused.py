@@ -3,6 +3,8 @@
 A network that has learned from other places knows what change looks like, but not how different the dates of this pair
 are where nothing changed: another season, sun and haze. `UrbanChange`, fitted to the pair, knows that, and nothing
 else. Their logits are added, as those of independent witnesses are; how much the second counts is on the model's card.
+Then, where the card says so, each pixel's odds follow from what seems to change around it, see
+`changedet.stats.neighbourhood`.
 """
 
 from __future__ import annotations
@@ -16,11 +18,17 @@ from numpy.typing import NDArray
 
 from changedet.detect.detector import ChangeDetector, NetworkDetector
 from changedet.detect.sample import moments_of
+from changedet.grid import Window
 from changedet.read.pair import BiTemporalPair, Chip
+from changedet.stats.neighbourhood import RADIUS, reinforced
 from changedet.stats.urban import UrbanChange, fit_urban, joined, strips
 
 # The statistic and the joined answer, float32. All else of it is of a strip, 50 MB that the base has room for.
 _BYTES_PER_PX: Final = 8.0
+# What is averaged around each pixel, the average, and what both become.
+_NEIGHBOURHOOD_BYTES_PER_PX: Final = 16.0
+
+Core = tuple[slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,11 @@ class FusedDetector(NetworkDetector):
         super().__init__(network.card, network.digest, network.bands)
         self.network, self.term = network, term
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
-        # A margin for the statistic, in whole strides, as chips begin at multiples of one.
-        self._least = -(-term.statistic.halo // self.stride) * self.stride
+        self._reach = RADIUS if self.card.neighbour_weight else 0
+        # A margin for the statistic, in whole strides, as chips begin at multiples of one. A chip that belongs to the
+        # model is all that its pixels know of.
+        margin = term.statistic.halo + (self._reach if self.tiling == "exact" else 0)
+        self._least = -(-margin // self.stride) * self.stride
 
     @property
     def halo(self) -> int:
@@ -68,7 +79,7 @@ class FusedDetector(NetworkDetector):
     @property
     def field(self) -> int:
         """See `ChangeDetector`."""
-        return max(self.network.field, self._least)
+        return max(self.network.field + self._reach, self._least)
 
     @property
     def classes(self) -> int:
@@ -83,7 +94,7 @@ class FusedDetector(NetworkDetector):
     @property
     def bytes_per_px(self) -> float:
         """See `ChangeDetector`; the network's memory stays with it."""
-        return self.network.bytes_per_px + _BYTES_PER_PX
+        return self.network.bytes_per_px + _BYTES_PER_PX + (_NEIGHBOURHOOD_BYTES_PER_PX if self._reach else 0)
 
     def release(self) -> None:
         """See `NetworkDetector`."""
@@ -91,31 +102,49 @@ class FusedDetector(NetworkDetector):
 
     def predict(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `ChangeDetector`; every pixel is taken for valid."""
-        answer = self.network.predict(before, after)
-        valid = np.ones(before.shape[-2:], np.bool_)
-        values = np.stack([self.term.statistic.image(*dates, valid) for dates in zip(before, after, strict=True)])
-        answer[:, :1] = joined(answer[:, :1], values, self.card.urban_weight)
-        return answer
+        height, width = before.shape[-2:]
+        valid, whole = np.ones((height, width), np.bool_), Window(0, 0, height, width)
+        answers = self.network.predict(before, after)
+        chips = (Chip(*dates, valid, whole) for dates in zip(before, after, strict=True))
+        return np.stack([self.join(answer, chip, whole.slices) for answer, chip in zip(answers, chips, strict=True)])
 
-    def join(self, answer: NDArray[np.float32], chip: Chip, core: tuple[slice, slice]) -> NDArray[np.float32]:
-        """Join the network's answer (K, h, w) about the core of a chip with the statistic.
+    def around(self, core: Core, shape: tuple[int, ...]) -> Core:
+        """Return the rows and columns of a chip of some shape (h, w) whose answers `join` needs for its core."""
+        rows, cols = (
+            slice(max(part.start - self._reach, 0), min(part.stop + self._reach, size))
+            for part, size in zip(core, shape, strict=True)
+        )
+        return rows, cols
+
+    def join(self, answer: NDArray[np.float32], chip: Chip, core: Core) -> NDArray[np.float32]:
+        """Return the network's answer (K, h, w) at the core of a chip, joined with the statistic and what is around.
 
         Args:
-            answer: probabilities; of an ensemble also their deviations, which stay as they are.
+            answer: probabilities `around` the core; of an ensemble also their deviations, which stay as they are.
             chip: it is of.
             core: rows and columns of the chip.
         """
-        (rows, cols), (height, width), halo = core, chip.valid.shape, self.term.statistic.halo
-        top, left = max(rows.start - halo, 0), max(cols.start - halo, 0)
-        around = slice(top, min(rows.stop + halo, height)), slice(left, min(cols.stop + halo, width))
-        statistic = self.term.statistic.image(chip.before[:, *around], chip.after[:, *around], chip.valid[around])[
-            :, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left
-        ]
+        rows, cols = around = self.around(core, chip.valid.shape)
+        statistic = self._statistic(chip, around)
         # A copy, as the answer to equal dates is that of many chips.
         both = answer.copy()
         for part in strips(both.shape[1], both.shape[2]):
             both[:1, part] = joined(answer[:1, part], statistic[:, part], self.card.urban_weight)
-        return both
+        if self._reach:
+            both[0] = reinforced(both[0], chip.valid[around], self.card.neighbour_weight, **self._scale())
+        (top, bottom), (left, right) = ((part.start, part.stop) for part in core)
+        return both[:, top - rows.start : bottom - rows.start, left - cols.start : right - cols.start]
+
+    def _statistic(self, chip: Chip, part: Core) -> NDArray[np.float32]:
+        (rows, cols), (height, width), halo = part, chip.valid.shape, self.term.statistic.halo
+        top, left = max(rows.start - halo, 0), max(cols.start - halo, 0)
+        about = slice(top, min(rows.stop + halo, height)), slice(left, min(cols.stop + halo, width))
+        image = self.term.statistic.image(chip.before[:, *about], chip.after[:, *about], chip.valid[about])
+        return image[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
+
+    def _scale(self) -> dict[str, float]:
+        calibration = self.card.calibration
+        return {} if calibration is None else {"slope": calibration.slope, "offset": calibration.offset}
 
     def _compute(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.predict(before, after)
@@ -138,6 +167,11 @@ def fused(detector: ChangeDetector, pair: BiTemporalPair, progress: Callable[[st
     if isinstance(detector, NetworkDetector) and detector.card.urban_weight:
         return FusedDetector(detector, fit_term(pair, progress))
     return detector
+
+
+def around_core(detector: ChangeDetector, core: Core, shape: tuple[int, ...]) -> Core:
+    """Return the rows and columns of a chip of some shape (h, w) that a detector has to answer for its core."""
+    return detector.around(core, shape) if isinstance(detector, FusedDetector) else core
 
 
 def network_of(detector: ChangeDetector) -> ChangeDetector:

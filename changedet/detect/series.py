@@ -22,7 +22,7 @@ from changedet.detect.budget import CACHE_BYTES, cache_bytes, plan_chips_of
 from changedet.detect.detector import ChangeDetector
 from changedet.detect.encode import Encoder, KeepsFeatures
 from changedet.detect.finish import finish
-from changedet.detect.fused import FusedDetector, network_of
+from changedet.detect.fused import FusedDetector, around_core, network_of
 from changedet.detect.method import Method, choose_method
 from changedet.detect.pipe import WindowSink
 from changedet.detect.prepare import SeriesPreparation, prepare_series
@@ -272,7 +272,9 @@ def _detect_by_date(
         rows, cols = planned.core.relative_to(planned.read).slices
         for number, chip in enumerate(series.read(planned.read)):
             if number in sinks:
-                probability, detector = encoder.probability(chip.before, chip.after)[:, rows, cols], detectors[number]
+                detector = detectors[number]
+                asked = around_core(detector, (rows, cols), chip.valid.shape)
+                probability = encoder.probability(chip.before, chip.after)[:, *asked]
                 if isinstance(detector, FusedDetector):
                     probability = detector.join(probability, chip, (rows, cols))
                 sinks[number].write(planned.core, stored_as(dtype, probability, chip.valid[rows, cols]))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from changedet.detect.detector import ChangeDetector, NetworkDetector
-from changedet.detect.fused import FusedDetector, network_of
+from changedet.detect.fused import FusedDetector, around_core, network_of
 from changedet.detect.label_free import StatisticDetector
 from changedet.detect.pipe import ReadAhead, WindowSink, WriteBehind, answered
 from changedet.errors import ConfigError
@@ -106,12 +106,14 @@ def _measured_core(
 
 
 def _answer(chip: Chip, core: Window, answers: Answers) -> NDArray[np.float32] | None:
-    """Return the detector's answer (K, H, W) at a chip's core, None where nothing is valid.
+    """Return the detector's answer (K, H, W) at a chip's core, and around it as it needs, None where nothing is valid.
 
     The network need not be asked there: exact, as its answer would not be kept.
     """
     rows, cols = core.relative_to(chip.window).slices
-    return answers.to(chip)[:, rows, cols] if chip.valid[rows, cols].any() else None
+    if not chip.valid[rows, cols].any():
+        return None
+    return answers.to(chip)[:, *around_core(answers.detector, (rows, cols), chip.valid.shape)]
 
 
 def _core(

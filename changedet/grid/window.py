@@ -51,6 +51,10 @@ class Window:
         width = min(self.stop_col, other.stop_col) - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
+    def grown(self, margin: int) -> Window:
+        """Return the window with `margin` px more on every side."""
+        return Window(self.row - margin, self.col - margin, self.height + 2 * margin, self.width + 2 * margin)
+
     def strips(self, pixels: int) -> list[Window]:
         """Return the window in strips of whole rows, of at most `pixels` px each unless one row has more."""
         rows = max(1, pixels // self.width)

@@ -88,7 +88,7 @@ def calibrate(
     if not (before.changed.any() and before.unchanged.any()):
         raise ConfigError(f"{dataset.name} holds only change or none", expected="changed and unchanged valid pixels")
     calibration = fit(before, method, data=dataset.name)
-    fitted = _with_card(plain, calibration=calibration, urban_weight=plain.card.urban_weight * calibration.slope)
+    fitted = _with_card(plain, calibration=calibration, **plain.card.joining(calibration.slope))
     after = score_model([fitted], dataset, config, report).pixels
     threshold = choose_threshold(after, wish)
     figures = {**model.card.figures, "calibration": _figures(before, after, threshold, dataset)}

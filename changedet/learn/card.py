@@ -52,7 +52,7 @@ def make_card(
         command: that reproduces the training.
     """
     plan = config.models[name]
-    kinds = Kinds.of(config.data)
+    kinds, slope = Kinds.of(config.data), calibration.slope if calibration else 1.0
     seam = {name: measured[name] for name in ("seam",) if name in measured}
     return Card(
         name=name,
@@ -73,7 +73,8 @@ def make_card(
         commercial_use=config.commercial_use,
         data=config.description,
         calibration=calibration,
-        urban_weight=config.urban_weight * (calibration.slope if calibration else 1.0),
+        urban_weight=config.urban_weight * slope,
+        neighbour_weight=config.neighbour_weight * slope,
         initial_weights=network.initial_weights,
         parents=parents_of(config),
         places=tuple(source.place() for source in open_dataset(config.data, labelled=False).scenes),

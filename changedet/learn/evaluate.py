@@ -23,7 +23,7 @@ from changedet.learn.counts import ChangeCounts, ProbabilityHistogram
 from changedet.learn.curves import PrecisionRecall, Reliability
 from changedet.learn.datasets import LabelledDataset, SceneSource, TrainingScene, refuse_overlap
 from changedet.learn.objects import ObjectCounts
-from changedet.learn.predict import predict
+from changedet.learn.predict import predict_around
 from changedet.learn.scene_term import SceneTerm
 from changedet.learn.score import SceneScore, score_scene
 from changedet.network.base import ChangeNetwork
@@ -252,7 +252,7 @@ def score_model(
 def own(model: ChangeModel) -> ChangeModel:
     """Return a model whose probabilities are not calibrated: its network's own, joined with the pair's as before."""
     slope = 1.0 if model.card.calibration is None else model.card.calibration.slope
-    card = model.card.model_copy(update={"calibration": None, "urban_weight": model.card.urban_weight / slope})
+    card = model.card.model_copy(update={"calibration": None, **model.card.joining(1 / slope)})
     return ChangeModel(model.network, card, model.digest).eval()
 
 
@@ -304,7 +304,7 @@ def _stored(
     network: ChangeNetwork, scene: TrainingScene, chip_px: int | None, term: SceneTerm | None = None
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]]:
     """Yield stored probabilities (K, H, W), truth (H, W) and valid (H, W) of windows that make up a scene."""
-    for window, logits in predict(network, scene, chip_px):
-        _, _, truth, valid = scene.read(window)
+    for core, around, logits in predict_around(network, scene, term.margin if term else 0, chip_px):
+        _, _, truth, valid = scene.read(core)
         probability = probability_of(logits[None], None)[0].numpy()
-        yield quantise(term.join(probability, window) if term else probability, valid), truth, valid
+        yield quantise(term.join(probability, core, around) if term else probability, valid), truth, valid

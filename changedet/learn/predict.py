@@ -37,28 +37,41 @@ def chip_of(network: ChangeNetwork, in_channels: int, crop_px: int) -> int | Non
 def predict(
     network: ChangeNetwork, scene: TrainingScene, chip_px: int | None = None
 ) -> Iterator[tuple[Window, Tensor]]:
-    """Yield windows that make up a scene, and the logits (K, H, W), float32, of each.
+    """Yield windows that make up a scene, and the logits (K, H, W), float32, of each; see `predict_around`."""
+    for core, _, logits in predict_around(network, scene, 0, chip_px):
+        yield core, logits
+
+
+def predict_around(
+    network: ChangeNetwork, scene: TrainingScene, margin: int, chip_px: int | None = None
+) -> Iterator[tuple[Window, Window, Tensor]]:
+    """Yield windows that make up a scene, each as it is with a margin around it, and the logits (K, H, W) of that.
 
     Args:
         network: in eval mode, on the CPU.
         scene: in memory or on disk.
+        margin: px, less where the scene ends, or a chip that belongs to the network.
         chip_px: side of the chips, a multiple of the stride, where the network's answer depends on it.
     """
     height, width = scene.shape
+    whole = Window(0, 0, height, width)
     if chip_px is None and height * width <= _WHOLE_PX:
-        whole = Window(0, 0, height, width)
-        yield whole, _logits(network, *_read(scene, whole))
+        yield whole, whole, _logits(network, *_read(scene, whole))
         return
-    chip, halo = _chips(network, scene.channels) if chip_px is None else (chip_px, fixed_halo(chip_px, network.stride))
-    for part in plan_chips(height, width, chip=chip, halo=halo, stride=network.stride).chips:
-        rows, cols = part.core.relative_to(part.read).slices
-        yield part.core, _logits(network, *_read(scene, part.read))[:, rows, cols]
-
-
-def _chips(network: ChangeNetwork, channels: int) -> tuple[int, int]:
-    """Return chip and halo (px) with which a large scene's answer is that of one pass."""
     stride = network.stride
-    halo = -(-receptive_field(network, channels) // stride) * stride
+    chip, halo = (chip_px, fixed_halo(chip_px, stride)) if chip_px else _chips(network, scene.channels, margin)
+    for part in plan_chips(height, width, chip=chip, halo=halo, stride=stride).chips:
+        around = part.core.grown(margin).intersect(part.read)
+        inside = around.intersect(whole) if around else None
+        assert inside is not None  # noqa: S101 - the core lies in both
+        rows, cols = inside.relative_to(part.read).slices
+        yield part.core, inside, _logits(network, *_read(scene, part.read))[:, rows, cols]
+
+
+def _chips(network: ChangeNetwork, channels: int, margin: int) -> tuple[int, int]:
+    """Return chip and halo (px) with which a large scene's answer, and that around it, is that of one pass."""
+    stride = network.stride
+    halo = -(-(receptive_field(network, channels) + margin) // stride) * stride
     return -(-_CORE_PX // stride) * stride + 2 * halo, halo
 
 

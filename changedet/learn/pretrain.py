@@ -68,7 +68,9 @@ def _pretrain(model: str, config: PretrainConfig, command: str, report: Callable
     if parallel.rank() > 0:
         return path
     chip = chip_of(network, len(bands), config.augment.crop_px)
-    threshold, share = threshold_of_rate(network, terms_of(scenes, bands, config.urban_weight), chip)
+    threshold, share = threshold_of_rate(
+        network, terms_of(scenes, bands, config.urban_weight, config.neighbour_weight), chip
+    )
     figures = {"protocol": _PROTOCOL, "threshold": _MIDDLE, "share_marked": round(share, 5)}
     folder, arguments = config.out / model, built_with(config.network, bands, Kinds())
     measured = measured_once(folder, network, arguments, scenes, config.augment.crop_px)
@@ -109,9 +111,11 @@ def learned_from(config: PretrainConfig, bands: tuple[str, ...]) -> dict[str, Tr
     return left
 
 
-def terms_of(scenes: Mapping[str, TrainingScene], bands: tuple[str, ...], weight: float) -> list[SceneTerm]:
-    """Return the statistic of each scene."""
-    return [fit_scene_term(scene, bands, weight) for scene in scenes.values()]
+def terms_of(
+    scenes: Mapping[str, TrainingScene], bands: tuple[str, ...], weight: float, neighbour_weight: float = 0.0
+) -> list[SceneTerm]:
+    """Return the statistic of each scene, with the weights of `SceneTerm`."""
+    return [fit_scene_term(scene, bands, weight, neighbour_weight) for scene in scenes.values()]
 
 
 def learn(model: str, config: PretrainConfig, scenes: Mapping[str, TrainingScene]) -> ChangeNetwork:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from changedet.grid.quantise import STEPS, quantise
-from changedet.learn.predict import predict
+from changedet.learn.predict import predict_around
 from changedet.learn.scene_term import SceneTerm
 from changedet.network.base import ChangeNetwork
 from changedet.network.calibration import probability_of
-from changedet.stats.urban import BORDER, joined
+from changedet.stats.urban import BORDER
 
 
 def threshold_of_rate(
@@ -29,9 +29,9 @@ def threshold_of_rate(
     """
     stored, marked = np.zeros(STEPS + 1, np.int64), 0
     for term in terms:
-        for window, logits in predict(network, term.scene, chip_px):
-            statistic, valid = term.values(window)
-            answer = joined(probability_of(logits[None], None)[0].numpy(), statistic[None], term.weight)
+        for core, around, logits in predict_around(network, term.scene, term.margin, chip_px):
+            statistic, valid = term.values(core)
+            answer = term.join(probability_of(logits[None], None)[0].numpy(), core, around)
             stored += np.bincount(quantise(answer, valid)[0][valid], minlength=STEPS + 1)
             marked += int((valid & (statistic >= BORDER)).sum())
     at_least = np.cumsum(stored[::-1])[::-1]

@@ -13,6 +13,7 @@ from changedet.grid import Window
 from changedet.learn.datasets.training import TrainingScene
 from changedet.read.pair import Chip
 from changedet.stats.moments import Moments
+from changedet.stats.neighbourhood import RADIUS, reinforced
 from changedet.stats.urban import UrbanChange, fit_urban, joined
 
 
@@ -24,26 +25,42 @@ class SceneTerm:
         scene: it is of.
         statistic: fitted to it.
         weight: what a unit of it adds to the logit.
+        neighbour_weight: what a unit of the logarithm of the share of change around adds.
     """
 
     scene: TrainingScene
     statistic: UrbanChange
     weight: float
+    neighbour_weight: float = 0.0
+
+    @property
+    def margin(self) -> int:
+        """How far (px) around a window `join` has to know the network's answer."""
+        return RADIUS if self.neighbour_weight else 0
 
     def values(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the statistic over a window of the scene, float32 (H, W), and where it is valid, bool (H, W)."""
-        halo, (height, width) = self.statistic.halo, self.scene.shape
-        around = Window(window.row - halo, window.col - halo, window.height + 2 * halo, window.width + 2 * halo)
-        inside = around.intersect(Window(0, 0, height, width))
+        inside = window.grown(self.statistic.halo).intersect(Window(0, 0, *self.scene.shape))
         assert inside is not None  # noqa: S101 - the window lies in the scene
         before, after, _, valid = self.scene.read(inside)
         image = self.statistic.image(before.astype(np.float32), after.astype(np.float32), valid)
         here = window.relative_to(inside).slices
         return image[0][here], valid[here]
 
-    def join(self, probability: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-        """Join a network's answer (1, H, W) over a window of the scene with the statistic there."""
-        return joined(probability, self.values(window)[0][None], self.weight)
+    def join(self, probability: NDArray[np.float32], core: Window, around: Window) -> NDArray[np.float32]:
+        """Return a network's answer over a window of the scene, joined with the statistic and what is around.
+
+        Args:
+            probability: (1, h, w), not calibrated, over `around`.
+            core: the window.
+            around: the same with the `margin`, as far as there is one.
+        """
+        statistic, valid = self.values(around)
+        both = joined(probability, statistic[None], self.weight)
+        if self.neighbour_weight:
+            both = reinforced(both[0], valid, self.neighbour_weight)[None]
+        rows, cols = core.relative_to(around).slices
+        return both[:, rows, cols]
 
 
 def scene_moments(scene: TrainingScene) -> Moments:
@@ -56,10 +73,12 @@ def scene_moments(scene: TrainingScene) -> Moments:
     return moments_of(read, scene.shape, scene.channels, silent)
 
 
-def fit_scene_term(scene: TrainingScene, bands: tuple[str, ...], weight: float) -> SceneTerm:
-    """Fit the statistic to a scene whose channels are these Sentinel-2 bands.
+def fit_scene_term(
+    scene: TrainingScene, bands: tuple[str, ...], weight: float, neighbour_weight: float = 0.0
+) -> SceneTerm:
+    """Fit the statistic to a scene whose channels are these Sentinel-2 bands; the weights as in `SceneTerm`.
 
     Raises:
         PairError: at one date no band varies.
     """
-    return SceneTerm(scene, fit_urban(scene_moments(scene), bands), weight)
+    return SceneTerm(scene, fit_urban(scene_moments(scene), bands), weight, neighbour_weight)

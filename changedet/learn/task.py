@@ -87,8 +87,10 @@ def _scored(
     task: Task, network: ChangeNetwork, scene: TrainingScene, chip: int | None, kinds: Kinds
 ) -> tuple[ProbabilityHistogram, ClassHistogram | None]:
     if not kinds.several:
-        bands, weight = task.config.models[task.model].bands, task.config.urban_weight
-        return evaluate_scene(network, scene, chip, fit_scene_term(scene, bands, weight) if weight else None), None
+        bands, weights = task.config.models[task.model].bands, (task.config.urban_weight, task.config.neighbour_weight)
+        return evaluate_scene(
+            network, scene, chip, fit_scene_term(scene, bands, *weights) if any(weights) else None
+        ), None
     classes = evaluate_classes(network, scene, chip)
     return classes.change(), classes
 

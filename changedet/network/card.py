@@ -143,6 +143,8 @@ class Card(BaseModel):
             after it.
         urban_weight: what a unit of the pair's own `changedet.stats.urban.UrbanChange` above its border adds to the
             calibrated logit; 0 for the network alone. The threshold counts after it.
+        neighbour_weight: what a unit of the logarithm of the share of change around a pixel, see
+            `changedet.stats.neighbourhood`, adds to that logit; 0 for none. The threshold counts after it.
         initial_weights: what its training began with: `random`, or the name of pretrained weights of the encoder.
         parents: name and SHA-256 of the model files this one was made from.
         places: the scenes it was trained on; empty where that is not known.
@@ -183,6 +185,7 @@ class Card(BaseModel):
     places: tuple[Place, ...] = ()
     calibration: Calibration | None = None
     urban_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    neighbour_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     initial_weights: str = "random"
     parents: tuple[str, ...] = ()
     trained: Annotated[str, BeforeValidator(_iso_date)]
@@ -193,6 +196,10 @@ class Card(BaseModel):
     memory_bytes_per_px: float = Field(gt=0, allow_inf_nan=False)
     versions: dict[str, str]
 
+    def joining(self, scale: float) -> dict[str, float]:
+        """Return the weights of what the network is joined with, scaled as the calibrated logit that they are of."""
+        return {"urban_weight": self.urban_weight * scale, "neighbour_weight": self.neighbour_weight * scale}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.bands)) < len(self.bands):
@@ -202,6 +209,8 @@ class Card(BaseModel):
         isotonic = self.calibration is not None and self.calibration.method == "isotonic"
         if self.urban_weight and (len(self.classes) > 1 or isotonic):
             raise ValueError("urban_weight goes with one kind of change, and with no isotonic calibration")
+        if self.neighbour_weight and not self.urban_weight:
+            raise ValueError("neighbour_weight goes with urban_weight")
         if not set(self.optional_bands) < set(self.bands):
             raise ValueError(f"optional_bands {self.optional_bands} must be some of the bands, not all")
         if self.halo_px % self.stride or (self.chip_px or 0) % self.stride:

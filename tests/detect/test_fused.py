@@ -17,6 +17,8 @@ from changedet.grid import plan_chips
 from changedet.grid.quantise import NODATA
 from changedet.network.card import Card
 from changedet.network.package import ChangeModel, load_model, save_model
+from changedet.stats.neighbourhood import RADIUS, reinforced
+from changedet.stats.urban import joined
 from tests.data import texture
 from tests.detect.test_stitch import ArrayPair, ArraySink
 from tests.pairs import RGBN, crop_sample, tiny_model
@@ -25,9 +27,9 @@ Floats = NDArray[np.float32]
 WEIGHT = 2.0
 
 
-def _with_weight(path: Path, weight: float = WEIGHT) -> Path:
+def _with_weight(path: Path, weight: float = WEIGHT, **more: object) -> Path:
     model = load_model(path)
-    card = Card.model_validate({**model.card.model_dump(), "urban_weight": weight, "name": "joined"})
+    card = Card.model_validate({**model.card.model_dump(), "urban_weight": weight, "name": "joined", **more})
     joined = path.with_name("joined.safetensors")
     save_model(joined, model.network, card)
     return joined
@@ -75,6 +77,25 @@ def test_logits_add_up_in_every_chip_and_validity_counts(model: Path) -> None:
         np.testing.assert_array_equal(stored == NODATA, ~pair.valid)
         assert np.abs(stored.astype(float) - expected)[pair.valid].max() <= 1  # a float's last digit at a step's border
     assert (_stored(pair, fused, 160) == _stored(pair, fused, 512)).mean() > 0.999
+
+
+def test_what_is_around_counts_in_every_chip_and_beyond_its_core(tmp_path: Path) -> None:
+    calibration = {"method": "platt", "slope": 0.7, "offset": -0.4, "data": "some"}
+    model = _with_weight(tiny_model(tmp_path / "tiny.safetensors"), neighbour_weight=1.4, calibration=calibration)
+    pair = _pair()
+    fused = FusedDetector(_Half(load_model(model), "cpu"), fit_term(pair, silent))
+    statistic = fused.term.statistic.image(pair.before, pair.after, pair.valid)[0]
+    alone = fused.network.predict(pair.before[None], pair.after[None])[0, 0]
+    both = joined(alone, statistic, WEIGHT)
+    expected = np.rint(254 * reinforced(both, pair.valid, 1.4, slope=0.7, offset=-0.4))
+    assert fused.halo >= fused.term.statistic.halo + RADIUS
+    assert fused.field >= fused.network.field + RADIUS
+    for chip in (512, 160):
+        assert np.abs(_stored(pair, fused, chip).astype(float) - expected)[pair.valid].max() <= 1
+    everywhere = np.ones_like(pair.valid)
+    both = joined(alone, fused.term.statistic.image(pair.before, pair.after, everywhere)[0], WEIGHT)
+    predicted = fused.predict(pair.before[None], pair.after[None])[0, 0]
+    np.testing.assert_allclose(predicted, reinforced(both, everywhere, 1.4, slope=0.7, offset=-0.4), rtol=1e-4)
 
 
 def test_what_lies_under_nodata_counts_for_nothing(model: Path) -> None:
@@ -137,4 +158,6 @@ def test_a_card_refuses_what_cannot_be_joined(model: Path) -> None:
     table = {"method": "isotonic", "stated": (0.0, 1.0), "observed": (0.0, 0.9), "data": "some"}
     with pytest.raises(ValueError, match="isotonic"):
         Card.model_validate({**card, "calibration": table})
+    with pytest.raises(ValueError, match="neighbour_weight goes with urban_weight"):
+        Card.model_validate({**card, "urban_weight": 0.0, "neighbour_weight": 1.0})
     assert isinstance(load_model(model), ChangeModel)

@@ -3,10 +3,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from changedet.grid import Window
 from changedet.learn import predict as predicting
 from changedet.learn.datasets import LabelledScene
 from changedet.learn.datasets.training import TrainingScene
-from changedet.learn.predict import chip_of, predict
+from changedet.learn.predict import chip_of, predict, predict_around
 from changedet.network.base import ChangeNetwork
 from changedet.network.fc_siam import FCSiamDiff
 from changedet.network.siamese import SiameseSMP
@@ -47,6 +48,12 @@ def test_a_large_scene_is_mapped_in_parts_as_it_would_be_whole(
     monkeypatch.setattr(predicting, "_WHOLE_PX", 10_000)
     monkeypatch.setattr(predicting, "_CORE_PX", 64)
     assert len(list(predict(network, scene))) > 4
+    for core, around, logits in predict_around(network, scene, 16):
+        assert around == core.grown(16).intersect(Window(0, 0, 400, 400))
+        inside = around.intersect(Window(0, 0, 384, 384))
+        assert inside is not None
+        rows, cols = inside.relative_to(around).slices
+        torch.testing.assert_close(logits[:, rows, cols], whole[:, *inside.slices], rtol=1e-4, atol=1e-4)
     # The last rows see what lies beyond the scene, whose content differs.
     torch.testing.assert_close(_mapped(network, scene)[..., :384, :384], whole[..., :384, :384], rtol=1e-4, atol=1e-4)
 
