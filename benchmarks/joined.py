@@ -1,7 +1,8 @@
-"""How much the pair's own statistic should count beside a network's logit: cross-validated F1, JSON and table.
+"""How much what a network is joined with should count beside its logit: cross-validated F1, JSON and table.
 
 changedet train pipelines/02_train_oscd.yaml --jobs 2
-python -m benchmarks.joined
+python -m benchmarks.joined                           the pair's own statistic
+python -m benchmarks.joined neighbours                what seems to change around a pixel, beside the recipe's statistic
 
 Takes the networks of the folds that the command above left. A city is scored by the network that did not learn from
 it, at the threshold of highest F1 on the cities of the two other folds, so that it has no part in that either.
@@ -14,7 +15,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -27,25 +28,39 @@ from changedet.learn.task import Task, scenes_of, train_task
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "pipelines" / "02_train_oscd.yaml"
-RESULT = ROOT / "benchmarks" / "results" / "joined.json"
+RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENT = ROOT / "docs" / "experiments.md"
-WEIGHTS: Final = (0.0, 1.0, 2.0, 4.0, 6.0, 9.0)
+WEIGHTS: Final = {"statistic": (0.0, 1.0, 2.0, 4.0, 6.0, 9.0), "neighbours": (0.0, 1.0, 2.0)}
 
 
-def measure(model: str, config: TrainConfig) -> dict[str, Any]:
-    """Return the figures of one model by weight."""
+class Joined(NamedTuple):
+    """Weights of what is joined, see `SceneTerm`."""
+
+    statistic: float
+    neighbours: float = 0.0
+
+
+def settings(what: str, config: TrainConfig) -> dict[str, Joined]:
+    """Return what is compared, by the weight that varies."""
+    if what == "statistic":
+        return {f"{weight:g}": Joined(weight) for weight in WEIGHTS[what]}
+    return {f"{weight:g}": Joined(config.urban_weight, weight) for weight in WEIGHTS[what]}
+
+
+def measure(model: str, config: TrainConfig, compared: dict[str, Joined]) -> dict[str, Any]:
+    """Return the figures of one model by what it is joined with."""
     bands = config.models[model].bands
     scenes, candidate = scenes_of(config, bands), best_candidate(model, config)
-    folds: dict[float, list[ProbabilityHistogram]] = {weight: [] for weight in WEIGHTS}
+    folds: dict[str, list[ProbabilityHistogram]] = {name: [] for name in compared}
     for fold in range(len(config.folds)):
         task = Task(model, candidate, fold, config)
         network = train_task(task, scenes)
-        for weight in WEIGHTS:
-            terms = {name: fit_scene_term(scenes[name], bands, weight) for name in task.held_out}
-            histograms = (evaluate_scene(network, scenes[name], term=term) for name, term in terms.items())
-            folds[weight].append(sum(histograms, start=ProbabilityHistogram.empty()))
+        for name, weights in compared.items():
+            terms = {city: fit_scene_term(scenes[city], bands, *weights) for city in task.held_out}
+            histograms = (evaluate_scene(network, scenes[city], term=term) for city, term in terms.items())
+            folds[name].append(sum(histograms, start=ProbabilityHistogram.empty()))
         print(model, fold, flush=True)
-    return {f"{weight:g}": figures(each) for weight, each in folds.items()}
+    return {name: figures(each) for name, each in folds.items()}
 
 
 def figures(folds: Sequence[ProbabilityHistogram]) -> dict[str, Any]:
@@ -63,7 +78,8 @@ def figures(folds: Sequence[ProbabilityHistogram]) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """Return the figures as a Markdown table."""
-    lines = [f"| model | {' | '.join(f'weight {weight:g}' for weight in WEIGHTS)} |", "|---" * (len(WEIGHTS) + 1) + "|"]
+    names = list(next(iter(result.values())))
+    lines = [f"| model | {' | '.join(f'weight {name}' for name in names)} |", "|---" * (len(names) + 1) + "|"]
     for model, rows in result.items():
         cells = [f"{row['f1_at_others']:.3f} ({row['f1_at_best']:.3f})" for row in rows.values()]
         lines.append(f"| `{model}` | {' | '.join(cells)} |")
@@ -73,18 +89,20 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure all models of the recipe, and write both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=tuple(WEIGHTS), default="statistic")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="change it")
     parser.add_argument("--tables", action="store_true", help="only write the table again")
     options = parser.parse_args()
+    path = RESULTS / ("joined.json" if options.what == "statistic" else "joined_neighbours.json")
     if not options.tables:
         config = load_pipeline(RECIPE, tuple(options.changes)).train
         if config is None:
             raise SystemExit(f"{RECIPE} has no block train")
         torch.set_num_threads(config.threads)
-        result = {model: measure(model, config) for model in config.models}
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    marks = r"(<!-- table: benchmarks/joined.py -->\n)(.*?)(\n<!-- end -->)"
-    lines, text = table(json.loads(RESULT.read_text(encoding="utf-8"))), DOCUMENT.read_text(encoding="utf-8")
+        result = {model: measure(model, config, settings(options.what, config)) for model in config.models}
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    marks = rf"(<!-- table: benchmarks/joined.py {options.what} -->\n)(.*?)(\n<!-- end -->)"
+    lines, text = table(json.loads(path.read_text(encoding="utf-8"))), DOCUMENT.read_text(encoding="utf-8")
     DOCUMENT.write_text(
         re.sub(marks, lambda found: found[1] + lines + found[3], text, flags=re.DOTALL), encoding="utf-8"
     )
