@@ -3,7 +3,7 @@
 What is built is built beside other building sites, and a field that was ploughed lies far from them. The expected share
 of change around a pixel, which is the mean of the probabilities there, is a prior of its own; where it is higher or
 lower than the share that a network learned with, the odds are moved by that ratio, as Saerens, Latinne and Decaestecker
-do with the prior of a whole set (Neural Computation 14(1), 2002). On cities held out it is worth 0.03 in F1, see
+do with the prior of a whole set (Neural Computation 14(1), 2002). What it is worth, and what it costs, is in
 docs/experiments.md.
 """
 
