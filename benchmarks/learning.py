@@ -315,23 +315,30 @@ _HEAD = (
 
 
 def table_lines(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a table: a line for each row and number of steps, the best first; those without all folds below."""
+    """Return a table: a line for each row and number of steps, the best first.
+
+    Figures are pooled over the folds that every row has, so that rows compare; others are shown by fold alone.
+    """
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault((result["row"], result["steps"]), []).append(result)
-    folds = max((result["fold"] for result in results), default=-1) + 1
-    scored = [_line(name, steps, group, folds) for (name, steps), group in groups.items()]
-    measured = f"Folds measured: {', '.join(map(str, range(folds))) or 'none yet'}."
+    folds = sorted({result["fold"] for result in results})
+    common = [fold for fold in folds if all(fold in {r["fold"] for r in group} for group in groups.values())] or folds
+    scored = [_line(name, steps, group, folds, common) for (name, steps), group in groups.items()]
+    measured = f"Pooled over the folds that every row has: {', '.join(map(str, common)) or 'none yet'}."
     return ["", measured, "", *_HEAD, *(line for _, line in sorted(scored, reverse=True)), ""]
 
 
-def _line(name: str, steps: int, group: list[dict[str, Any]], folds: int) -> tuple[float, str]:
+def _line(
+    name: str, steps: int, group: list[dict[str, Any]], folds: Sequence[int], common: Sequence[int]
+) -> tuple[float, str]:
     """Return the F1 to sort by, and the line of one row: figures of each seed, pooled over its folds, then averaged."""
-    seeds = {seed: [r for r in group if r["seed"] == seed] for seed in sorted({r["seed"] for r in group})}
-    whole = {seed: of_seed for seed, of_seed in seeds.items() if len(of_seed) == folds}
+    counted = [r for r in group if r["fold"] in common]
+    seeds = {seed: [r for r in counted if r["seed"] == seed] for seed in sorted({r["seed"] for r in counted})}
+    whole = {seed: of_seed for seed, of_seed in seeds.items() if len(of_seed) == len(common)}
     pooled = [sum(map(_histogram, of_seed), start=ProbabilityHistogram.empty()) for of_seed in whole.values()]
     best = [histogram.counts(histogram.best_threshold()) for histogram in pooled]
-    by_fold = [_mean([_best_f1(_histogram(r)) for r in group if r["fold"] == fold]) for fold in range(folds)]
+    by_fold = [_mean([_best_f1(_histogram(r)) for r in group if r["fold"] == fold]) for fold in folds]
     one = group[0]
     cells = [
         f"`{name}`",
