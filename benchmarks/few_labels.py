@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -121,6 +122,8 @@ def _write(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
 def curve(rows: Sequence[dict[str, Any]], start: str, what: str) -> list[tuple[int, float, float, int]]:
     """Return cities, mean, deviation and number of the trainings of one start; F1 at the best threshold of the fold.
 
+    The deviation is that within folds, over draws: how much harder one fold is than another is not its matter.
+
     Args:
         rows: of the JSON.
         start: key of `STARTS`.
@@ -128,21 +131,41 @@ def curve(rows: Sequence[dict[str, Any]], start: str, what: str) -> list[tuple[i
     """
     points = []
     for cities in sorted({row["cities"] for row in rows}):
-        values = [row[what]["f1_at_best"] for row in rows if row["cities"] == cities and row["start"] == start]
+        folds: dict[int, list[float]] = {}
+        for row in rows:
+            if row["cities"] == cities and row["start"] == start:
+                folds.setdefault(row["fold"], []).append(row[what]["f1_at_best"])
+        values = [value for of_fold in folds.values() for value in of_fold]
         if values:
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            squares = sum((value - statistics.fmean(of_fold)) ** 2 for of_fold in folds.values() for value in of_fold)
+            spread = math.sqrt(squares / max(1, len(values) - len(folds)))
             points.append((cities, statistics.fmean(values), spread, len(values)))
     return points
 
 
+def gains(rows: Sequence[dict[str, Any]], what: str) -> dict[int, list[float]]:
+    """Return by how much F1 is higher with the start than from random weights, each pair of trainings, by cities."""
+    pair = ("fold", "draw", "steps", "cities")
+    random = {tuple(row[name] for name in pair): row[what]["f1_at_best"] for row in rows if row["start"] == "random"}
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in pair)
+        if row["start"] == "free" and key in random:
+            found.setdefault(row["cities"], []).append(row[what]["f1_at_best"] - random[key])
+    return found
+
+
 def draw(rows: Sequence[dict[str, Any]]) -> None:
-    """Draw F1 over the number of labelled cities, a line a start, with the spread over folds and draws."""
+    """Draw F1 over the number of labelled cities: a line a start, with the spread over draws, and faintly each fold."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axis, what in zip(figure.subplots(1, 2, sharey=True), ("alone", "joined"), strict=True):
         for start, label in STARTS.items():
             points = curve(rows, start, what)
             cities, means, spreads = ([point[part] for point in points] for part in range(3))
-            axis.errorbar(cities, means, yerr=spreads, marker="o", capsize=3, label=label)
+            line, *_ = axis.errorbar(cities, means, yerr=spreads, marker="o", capsize=3, label=label)
+            for fold in sorted({row["fold"] for row in rows}):
+                of_fold = curve([row for row in rows if row["fold"] == fold], start, what)
+                axis.plot([p[0] for p in of_fold], [p[1] for p in of_fold], color=line.get_color(), alpha=0.3, lw=1)
         axis.set(title=f"network {what}", xlabel="cities with labels", xscale="log")
         ticks = sorted({row["cities"] for row in rows})
         axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
@@ -157,12 +180,19 @@ def draw(rows: Sequence[dict[str, Any]]) -> None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the curve as a Markdown table."""
-    lines = ["| cities | start | trainings | F1, network alone | F1, joined |", "|---|---|---|---|---|"]
+    lines = ["| cities | start | trainings | F1, network alone | F1, joined | gain alone | joined |", "|---" * 7 + "|"]
     for start, label in STARTS.items():
         for alone, both in zip(curve(rows, start, "alone"), curve(rows, start, "joined"), strict=True):
-            cells = (f"{mean:.3f} ± {spread:.3f}" for _, mean, spread, _ in (alone, both))
+            cells = [f"{mean:.3f} ± {spread:.3f}" for _, mean, spread, _ in (alone, both)]
+            gained = [gains(rows, what).get(alone[0], []) for what in ("alone", "joined")]
+            cells += [_gain(values) if start == "free" else "" for values in gained]
             lines.append(f"| {alone[0]} | {label} | {alone[3]} | {' | '.join(cells)} |")
     return "\n".join([*lines[:2], *sorted(lines[2:], key=lambda line: int(line.split("|")[1]))])
+
+
+def _gain(values: Sequence[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):+.3f} ± {spread:.3f}" if values else "–"
 
 
 def write_document(rows: Sequence[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import few_labels
-from benchmarks.few_labels import curve, draw, table
+from benchmarks.few_labels import curve, draw, gains, table
 from benchmarks.unlabelled import Pixels, by_sources, figures, load, recipe, side_by_side
 from changedet.config import load_pipeline
 from tests.pairs import ROOT
@@ -64,8 +64,9 @@ def test_the_cities_of_a_fold_are_left_out() -> None:
         assert config.made is not None
 
 
-def _row(cities: int, start: str, draw_: int, f1: float) -> dict[str, Any]:
-    return {"cities": cities, "start": start, "draw": draw_, "alone": {"f1_at_best": f1}, "joined": {"f1_at_best": 0.5}}
+def _row(cities: int, start: str, draw_: int, f1: float, fold: int = 0) -> dict[str, Any]:
+    row = {"fold": fold, "cities": cities, "draw": draw_, "start": start, "steps": 150}
+    return {**row, "alone": {"f1_at_best": f1}, "joined": {"f1_at_best": 0.5}}
 
 
 def test_the_curve_is_the_mean_over_trainings_with_its_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +74,10 @@ def test_the_curve_is_the_mean_over_trainings_with_its_spread(tmp_path: Path, mo
     assert curve(rows, "random", "alone") == [(1, pytest.approx(0.3), pytest.approx(0.1414, abs=1e-4), 2)]
     assert [point[0] for point in curve(rows, "free", "alone")] == [1, 4]
     assert "| 1 | random weights | 2 | 0.300 ± 0.141 |" in table(rows)
+    assert gains(rows, "alone") == {1: [pytest.approx(0.2)]}
+    # Another fold, twice as hard: the mean falls, the spread over draws does not grow.
+    rows += [_row(1, "random", 0, 0.05, fold=1), _row(1, "random", 1, 0.25, fold=1)]
+    assert curve(rows, "random", "alone") == [(1, pytest.approx(0.225), pytest.approx(0.1414, abs=1e-4), 4)]
     monkeypatch.setattr(few_labels, "PICTURE", tmp_path / "curve.png")
     draw(rows)
     assert (tmp_path / "curve.png").stat().st_size > 1000
