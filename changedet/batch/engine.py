@@ -95,6 +95,10 @@ class Engine:
     def _client(self) -> Any:
         where = self._config.scheduler
         if where is None:
+            import dask
+
+            # Else a worker that died again while it was started again, 15 s after the first time, is given up for good.
+            self._stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}))
             cluster = self._stack.enter_context(_local_cluster(shared_out(self._config)[0]))
             return self._stack.enter_context(_client_of(cluster))
         client = self._stack.enter_context(_client_of(where))
@@ -138,7 +142,11 @@ class Engine:
                 except Empty:
                     continue
                 task = running.pop(future)
-                if _lost_its_workers(future) and not task.alone:
+                if future.status in ("lost", "pending"):
+                    # Its worker died before the result was fetched, and Dask does it again.
+                    running[future] = task
+                    future.add_done_callback(done.put)
+                elif _lost_its_workers(future) and not task.alone:
                     suspects.append(task)
                 else:
                     yield self._finished(future, task.item)
@@ -256,8 +264,9 @@ class _Watch:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._threads = 1
-        self._seen = monotonic()
         self._due = 0.0
+        # When the first look was that missed them; looks can be far apart, as to fetch a result takes its time.
+        self._missed: float | None = None
 
     def room(self) -> int:
         """Return how many tasks may be with the scheduler.
@@ -278,13 +287,18 @@ class _Watch:
                 threads = sum(self._client.nthreads().values())
         except OSError as error:
             # A busy scheduler may answer late; that it died, the client's own connection tells.
-            if monotonic() - self._seen > _PATIENCE:
+            if self._missed_for() > _PATIENCE:
                 raise _gone(error) from error
             return
         if threads:
-            self._threads, self._seen = threads, monotonic()
-        elif monotonic() - self._seen > _PATIENCE:
+            self._threads, self._missed = threads, None
+        elif self._missed_for() > _PATIENCE:
             raise ClusterError("all workers are gone, and none came back", remedy="start workers, and run it again")
+
+    def _missed_for(self) -> float:
+        now = monotonic()
+        self._missed = now if self._missed is None else self._missed
+        return now - self._missed
 
 
 @contextmanager
