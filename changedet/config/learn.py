@@ -336,6 +336,13 @@ class Recipe(Config):
         _check_shares(self.changed_share, self.hard_share)
         return self
 
+    @model_validator(mode="after")
+    def _weights_go_together(self) -> Self:
+        # As the model's card says, but before hours of training.
+        if self.neighbour_weight and not self.urban_weight:
+            raise ValueError("neighbour_weight goes with urban_weight, which is 0")
+        return self
+
 
 class TrainConfig(Recipe):
     """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on all data.

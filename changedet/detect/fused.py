@@ -28,8 +28,6 @@ _BYTES_PER_PX: Final = 8.0
 # What is averaged around each pixel, the average, and what both become.
 _NEIGHBOURHOOD_BYTES_PER_PX: Final = 16.0
 
-Core = tuple[slice, slice]
-
 
 @dataclass(frozen=True, slots=True)
 class PairTerm:
@@ -106,41 +104,35 @@ class FusedDetector(NetworkDetector):
         valid, whole = np.ones((height, width), np.bool_), Window(0, 0, height, width)
         answers = self.network.predict(before, after)
         chips = (Chip(*dates, valid, whole) for dates in zip(before, after, strict=True))
-        return np.stack([self.join(answer, chip, whole.slices) for answer, chip in zip(answers, chips, strict=True)])
+        return np.stack([self.join(answer, chip, whole) for answer, chip in zip(answers, chips, strict=True)])
 
-    def around(self, core: Core, shape: tuple[int, ...]) -> Core:
-        """Return the rows and columns of a chip of some shape (h, w) whose answers `join` needs for its core."""
-        rows, cols = (
-            slice(max(part.start - self._reach, 0), min(part.stop + self._reach, size))
-            for part, size in zip(core, shape, strict=True)
-        )
-        return rows, cols
+    def around(self, core: Window, chip: Chip) -> Window:
+        """Return the part of a chip, in its own pixels, whose answers `join` needs for its core."""
+        return _within(chip, core.grown(self._reach))
 
-    def join(self, answer: NDArray[np.float32], chip: Chip, core: Core) -> NDArray[np.float32]:
+    def join(self, answer: NDArray[np.float32], chip: Chip, core: Window) -> NDArray[np.float32]:
         """Return the network's answer (K, h, w) at the core of a chip, joined with the statistic and what is around.
 
         Args:
             answer: probabilities `around` the core; of an ensemble also their deviations, which stay as they are.
             chip: it is of.
-            core: rows and columns of the chip.
+            core: in the chip's own pixels.
         """
-        rows, cols = around = self.around(core, chip.valid.shape)
+        around = self.around(core, chip)
         statistic = self._statistic(chip, around)
         # A copy, as the answer to equal dates is that of many chips.
         both = answer.copy()
         for part in strips(both.shape[1], both.shape[2]):
             both[:1, part] = joined(answer[:1, part], statistic[:, part], self.card.urban_weight)
         if self._reach:
-            both[0] = reinforced(both[0], chip.valid[around], self.card.neighbour_weight, **self._scale())
-        (top, bottom), (left, right) = ((part.start, part.stop) for part in core)
-        return both[:, top - rows.start : bottom - rows.start, left - cols.start : right - cols.start]
+            both[0] = reinforced(both[0], chip.valid[around.slices], self.card.neighbour_weight, **self._scale())
+        return both[:, *core.relative_to(around).slices]
 
-    def _statistic(self, chip: Chip, part: Core) -> NDArray[np.float32]:
-        (rows, cols), (height, width), halo = part, chip.valid.shape, self.term.statistic.halo
-        top, left = max(rows.start - halo, 0), max(cols.start - halo, 0)
-        about = slice(top, min(rows.stop + halo, height)), slice(left, min(cols.stop + halo, width))
-        image = self.term.statistic.image(chip.before[:, *about], chip.after[:, *about], chip.valid[about])
-        return image[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
+    def _statistic(self, chip: Chip, part: Window) -> NDArray[np.float32]:
+        about = _within(chip, part.grown(self.term.statistic.halo))
+        seen = about.slices
+        image = self.term.statistic.image(chip.before[:, *seen], chip.after[:, *seen], chip.valid[seen])
+        return image[:, *part.relative_to(about).slices]
 
     def _scale(self) -> dict[str, float]:
         calibration = self.card.calibration
@@ -169,9 +161,15 @@ def fused(detector: ChangeDetector, pair: BiTemporalPair, progress: Callable[[st
     return detector
 
 
-def around_core(detector: ChangeDetector, core: Core, shape: tuple[int, ...]) -> Core:
-    """Return the rows and columns of a chip of some shape (h, w) that a detector has to answer for its core."""
-    return detector.around(core, shape) if isinstance(detector, FusedDetector) else core
+def around_core(detector: ChangeDetector, core: Window, chip: Chip) -> Window:
+    """Return the part of a chip, in its own pixels, that a detector has to answer for its core."""
+    return detector.around(core, chip) if isinstance(detector, FusedDetector) else core
+
+
+def _within(chip: Chip, window: Window) -> Window:
+    inside = window.intersect(Window(0, 0, *chip.valid.shape))
+    assert inside is not None  # noqa: S101 - it holds the core
+    return inside
 
 
 def network_of(detector: ChangeDetector) -> ChangeDetector:

@@ -269,15 +269,15 @@ def _detect_by_date(
     dtype = intervals[0].detection.config.probability_dtype
     detectors = {each.number: each.detector for each in intervals}
     for done, planned in enumerate(plan.chips, start=1):
-        rows, cols = planned.core.relative_to(planned.read).slices
+        core = planned.core.relative_to(planned.read)
         for number, chip in enumerate(series.read(planned.read)):
             if number in sinks:
                 detector = detectors[number]
-                asked = around_core(detector, (rows, cols), chip.valid.shape)
-                probability = encoder.probability(chip.before, chip.after)[:, *asked]
+                asked = around_core(detector, core, chip)
+                probability = encoder.probability(chip.before, chip.after)[:, *asked.slices]
                 if isinstance(detector, FusedDetector):
-                    probability = detector.join(probability, chip, (rows, cols))
-                sinks[number].write(planned.core, stored_as(dtype, probability, chip.valid[rows, cols]))
+                    probability = detector.join(probability, chip, core)
+                sinks[number].write(planned.core, stored_as(dtype, probability, chip.valid[core.slices]))
         progress("detect", done, len(plan.chips))
 
 

@@ -110,22 +110,22 @@ def _answer(chip: Chip, core: Window, answers: Answers) -> NDArray[np.float32] |
 
     The network need not be asked there: exact, as its answer would not be kept.
     """
-    rows, cols = core.relative_to(chip.window).slices
-    if not chip.valid[rows, cols].any():
+    inside = core.relative_to(chip.window)
+    if not chip.valid[inside.slices].any():
         return None
-    return answers.to(chip)[:, *around_core(answers.detector, (rows, cols), chip.valid.shape)]
+    return answers.to(chip)[:, *around_core(answers.detector, inside, chip).slices]
 
 
 def _core(
     chip: Chip, core: Window, answer: NDArray[np.float32] | None, detector: ChangeDetector, dtype: str
 ) -> NDArray[Any]:
     """Return stored probabilities (K, H, W) of a chip's core, from the answer there."""
-    rows, cols = core.relative_to(chip.window).slices
-    valid = chip.valid[rows, cols]
+    inside = core.relative_to(chip.window)
+    valid = chip.valid[inside.slices]
     if answer is None:
         return stored_as(dtype, np.zeros((detector.classes, *valid.shape), np.float32), valid)
     if isinstance(detector, FusedDetector):
-        answer = detector.join(answer, chip, (rows, cols))
+        answer = detector.join(answer, chip, inside)
     return stored_as(dtype, answer, valid)
 
 

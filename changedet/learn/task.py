@@ -87,10 +87,10 @@ def _scored(
     task: Task, network: ChangeNetwork, scene: TrainingScene, chip: int | None, kinds: Kinds
 ) -> tuple[ProbabilityHistogram, ClassHistogram | None]:
     if not kinds.several:
-        bands, weights = task.config.models[task.model].bands, (task.config.urban_weight, task.config.neighbour_weight)
-        return evaluate_scene(
-            network, scene, chip, fit_scene_term(scene, bands, *weights) if any(weights) else None
-        ), None
+        bands, config = task.config.models[task.model].bands, task.config
+        weights = config.urban_weight, config.neighbour_weight
+        term = fit_scene_term(scene, bands, *weights) if config.urban_weight else None
+        return evaluate_scene(network, scene, chip, term), None
     classes = evaluate_classes(network, scene, chip)
     return classes.change(), classes
 

@@ -35,10 +35,9 @@ IR_NAME: Final = "model.xml"
 # Raised whenever what is written into the cache changes.
 _FORMAT: Final = 1
 _HINTS: Final = {"float32": "f32", "bfloat16": "bf16"}
-# Side (px) of the chip whose peak memory is measured: `s2-urban-rgb` takes the same a px from 256 to 1536.
+# Side (px) of the chip whose peak memory is measured: `s2-urban-rgb` takes the same a px from 256 to 1536, and what a
+# smaller one takes is lost in what a process takes.
 _SIDE = 256
-# Below this side (px) what a chip takes is lost in what a process takes.
-_SMALLEST_SIDE = 256
 # Bytes a px are rounded up to a multiple of this, so that noise in the measurement rarely changes the chip size.
 _STEP = 32
 
@@ -173,7 +172,7 @@ def _measure() -> None:
     ir, precision, told = sys.argv[1:]
     card = Card.model_validate_json(told)
     # Attention takes more a pixel the larger the chip, so a chip of fixed size is measured near that.
-    side = _SIDE if card.chip_px is None else max(card.chip_px, _SMALLEST_SIDE // card.stride * card.stride)
+    side = max(card.chip_px or 0, _SIDE // card.stride * card.stride)
     # What libraries and weights take is there after a small chip, and that chip's own memory is next to nothing.
     small, large = (_peak_with(Path(ir), precision, card, size) for size in (4 * card.stride, side))  # type: ignore[arg-type]  # one of the two
     per_px = (large - small) / side**2 if small else card.memory_bytes_per_px

@@ -1,8 +1,10 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
+from changedet.config import TrainConfig
 from changedet.grid import Window
 from changedet.learn.datasets import LabelledScene
 from changedet.learn.scene_term import fit_scene_term
@@ -38,3 +40,9 @@ def test_without_what_is_around_there_is_no_margin(make_scene: Callable[..., Lab
     np.testing.assert_array_equal(
         term.join(probability, whole, whole), joined(probability, term.values(whole)[0][None], 3.0)
     )
+
+
+def test_a_recipe_says_at_once_what_its_card_would_say_in_the_end(make_config: Callable[..., TrainConfig]) -> None:
+    assert make_config(urban_weight=2.0, neighbour_weight=1.0).neighbour_weight == 1.0
+    with pytest.raises(ValueError, match="neighbour_weight goes with urban_weight"):
+        make_config(neighbour_weight=1.0)
