@@ -17,6 +17,7 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -103,7 +104,7 @@ class RasterLabels:
         origin: window of the before grid that the pair's grid is.
 
     Raises:
-        SceneError: not a raster, or of another size.
+        SceneError: not a raster, of another size, or one in which what is unchanged counts as not known.
     """
 
     def __init__(self, path: Path, decode: Decoder, *, before: tuple[int, int], origin: Window) -> None:
@@ -118,6 +119,16 @@ class RasterLabels:
         if self._dataset.shape != before:
             self._dataset.close()
             raise SceneError(f"{path} has {self._dataset.shape} px", expected=f"the before grid, {before} px")
+        if self._dataset.nodata == 0 and (decode is nonzero or isinstance(decode, ClassDecoder)):
+            self._dataset.close()
+            raise SceneError(
+                f"{path} declares 0 as nodata, which in labels means unchanged: none of it would be known",
+                expected="no nodata value, or another for what is not known",
+                remedy="gdal_edit.py -unsetnodata on a copy",
+            )
+        kinds = self._dataset.colorinterp
+        # The alpha band of a picture is no colour: it says where there is one, as the mask does.
+        self._bands = [band for band, kind in enumerate(kinds, start=1) if kind != ColorInterp.alpha]
 
     def read(self, window: Window) -> tuple[Truth, Bools]:
         """See `Labels`."""
@@ -135,9 +146,11 @@ class RasterLabels:
     def _read(self, window: Window) -> tuple[Truth, Bools]:
         at = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
-            values, known = self._dataset.read(window=at), self._dataset.dataset_mask(window=at) > 0
+            values, known = self._dataset.read(self._bands, window=at), self._dataset.dataset_mask(window=at) > 0
         except RasterioError as error:
             raise SceneError(f"the labels {self._path} are damaged ({error.__cause__ or error})") from error
+        # NaN counts as known where it is not declared as nodata.
+        known &= ~np.isnan(values).any(axis=0)
         try:
             # What is not known may be stored as anything.
             return self._decode(np.where(known, values, 0)), known
@@ -259,7 +272,8 @@ def read_polygons(
     table = gpd.GeoDataFrame({"kind": kinds}, geometry=polygons.geometry.to_numpy())
     if not shapely.intersects(table.geometry.to_numpy(), shapely.box(*geobox.boundingbox.bbox)).any():
         raise PairError(f"no polygon of {path} lies on the pair", expected="polygons of changes within the two scenes")
-    area = shapely.union_all(_read_layer(path, areas[0], geobox).geometry.to_numpy()) if areas else None
+    # Drawn by hand, outlines cross themselves, and what is invalid cannot be joined.
+    area = _read_layer(path, areas[0], geobox).make_valid().union_all() if areas else None
     return table.set_crs(str(geobox.crs)), area
 
 

@@ -32,10 +32,17 @@ def open_dataset(config: DatasetConfig, *, labelled: bool = True) -> LabelledDat
 
     Raises:
         NotFoundError: the folder does not exist.
-        ConfigError: it holds no scene of that kind and split, or labels are wanted of pairs without.
+        ConfigError: it holds no scene of that kind and split, labels are wanted of pairs without, or a split of a kind
+            that has none.
     """
     if labelled and config.kind == "pairs":
         raise ConfigError("kind pairs has no labels", expected="a set with labels", remedy="changedet pretrain")
+    if config.split and config.kind in ("polygons", "pairs"):
+        raise ConfigError(
+            f"split {config.split} of kind {config.kind}, which has no splits",
+            expected="no split",
+            remedy="a folder that holds the scenes of the split alone",
+        )
     if not config.root.is_dir():
         raise NotFoundError(f"no folder {config.root}", remedy="check the path; it is taken from the current folder")
     scenes = _finder(config)()

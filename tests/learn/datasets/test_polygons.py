@@ -72,6 +72,21 @@ def test_an_area_says_where_the_truth_is_known_and_refuted_polygons_are_unchange
         assert opened.labels.totals() == (24, 200)
 
 
+def test_an_area_whose_outlines_cross_themselves_is_an_area(tmp_path: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    gpd.GeoDataFrame(geometry=[_box(3, 5, 4, 6)], crs=UTM).to_file(path, layer="changes")
+    # Two hourglasses, each of two triangles that meet in the middle, and that overlap.
+    corners = [(0, 0), (20, 20), (20, 0), (0, 20)]
+    glasses = [
+        shapely.Polygon([(500_000 + 10 * (x + shift), 5_600_000 - 10 * y) for x, y in corners]) for shift in (0, 10)
+    ]
+    gpd.GeoDataFrame(geometry=glasses, crs=UTM).to_file(path, layer="area")
+    _, area = read_polygons(path, _GRID)
+    assert area is not None
+    assert area.is_valid
+    assert area.area == pytest.approx(100 * (400 - 50))
+
+
 def test_the_sample_folder_is_such_a_set(tmp_path: Path) -> None:
     source = _source(SAMPLE)
     scene = load_scene(source, ("B04", "B08"))

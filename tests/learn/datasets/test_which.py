@@ -70,6 +70,12 @@ def test_refusals(tmp_path: Path) -> None:
         dataset_of(str(file))
 
 
+@pytest.mark.parametrize("kind", ["polygons", "pairs"])
+def test_refuses_a_split_of_a_kind_that_has_none(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"split test of kind {kind}, which has no splits"):
+        open_dataset(dataset_of(f"{kind}:{tmp_path}", split="test"), labelled=False)
+
+
 _HERE = Place(name="here", bounds=(10, 50, 10.1, 50.1))
 
 
