@@ -20,6 +20,7 @@ from changedet.detect.detector import ChangeDetector, NetworkDetector
 from changedet.detect.sample import moments_of
 from changedet.grid import Window
 from changedet.read.pair import BiTemporalPair, Chip
+from changedet.stats.moments import Moments
 from changedet.stats.neighbourhood import RADIUS, reinforced
 from changedet.stats.urban import UrbanChange, fit_urban, joined, strips
 
@@ -143,22 +144,33 @@ class FusedDetector(NetworkDetector):
 
 
 def fit_term(pair: BiTemporalPair, progress: Callable[[str, int, int], None]) -> PairTerm:
-    """Fit the statistic to a bounded number of blocks of a pair.
+    """Fit the statistic to a bounded number of blocks of a pair that has valid pixels.
 
     Raises:
         PairError: at one date no band varies.
         SceneError: a block cannot be read.
     """
+    return _term_of(_moments(pair, progress), pair)
+
+
+def _moments(pair: BiTemporalPair, progress: Callable[[str, int, int], None]) -> Moments:
     height, width = map(int, pair.geobox.shape)
-    moments = moments_of(pair.read, (height, width), len(pair.bands), progress)
+    return moments_of(pair.read, (height, width), len(pair.bands), progress)
+
+
+def _term_of(moments: Moments, pair: BiTemporalPair) -> PairTerm:
     return PairTerm(fit_urban(moments, pair.bands), int(moments.weight))
 
 
 def fused(detector: ChangeDetector, pair: BiTemporalPair, progress: Callable[[str, int, int], None]) -> ChangeDetector:
-    """Return a detector as it maps a pair: a network whose card says so joined with what is fitted to the pair."""
-    if isinstance(detector, NetworkDetector) and detector.card.urban_weight:
-        return FusedDetector(detector, fit_term(pair, progress))
-    return detector
+    """Return a detector as it maps a pair: a network whose card says so joined with what is fitted to the pair.
+
+    Where no pixel is valid there is nothing to fit to, and nothing to join.
+    """
+    if not (isinstance(detector, NetworkDetector) and detector.card.urban_weight):
+        return detector
+    moments = _moments(pair, progress)
+    return FusedDetector(detector, _term_of(moments, pair)) if moments.weight else detector
 
 
 def around_core(detector: ChangeDetector, core: Window, chip: Chip) -> Window:

@@ -178,6 +178,12 @@ def choose_threshold(histogram: ProbabilityHistogram, wish: Wish) -> float:
     wished, other = curve.precision, curve.recall
     if wish.goal == "recall":
         wished, other = other, wished
+    if np.isnan(wished).all():
+        raise ConfigError(
+            f"no threshold gives a {wish.goal} on these scenes, where the model calls nothing changed",
+            expected="pixels of a higher probability",
+            remedy="a better model, or --f1",
+        )
     attained = np.nan_to_num(wished, nan=-1.0) >= wish.value
     if not attained.any():
         best = int(np.nanargmax(wished))

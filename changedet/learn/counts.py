@@ -101,9 +101,9 @@ class ProbabilityHistogram:
         return ChangeCounts(tp, fp, int(self.changed.sum()) - tp, int(self.unchanged.sum()) - fp)
 
     def best_threshold(self) -> float:
-        """Return the threshold k / 254 of highest F1."""
-        scores = [self.counts(k / STEPS).f1 for k in range(1, STEPS + 1)]
-        return (int(np.nanargmax(scores)) + 1) / STEPS
+        """Return the threshold k / 254 of highest F1; 0.5 where none has one, as nothing changed nor is called so."""
+        scores = np.array([self.counts(k / STEPS).f1 for k in range(1, STEPS + 1)])
+        return 0.5 if np.isnan(scores).all() else (int(np.nanargmax(scores)) + 1) / STEPS
 
     def moved(self, to: NDArray[np.intp]) -> ProbabilityHistogram:
         """Return it with the pixels of each stored value k at `to[k]` (255,)."""

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import logit
 
 from changedet.errors import ModelError
+from changedet.grid.quantise import STEPS
 from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.predict import predict
 from changedet.network.card import Calibration
@@ -65,7 +67,8 @@ def distance_figures(network: MetricNetwork, calibration: Calibration | None, pr
         "probability": "1 / (1 + exp(-scale * (distance - threshold)))",
         "scale": scale,
         "threshold": threshold,
-        "changed_from": threshold + float(np.log(probability / (1 - probability))) / scale,
+        # The highest byte stands for probabilities from half a step below 1.
+        "changed_from": threshold + float(logit(min(probability, 1 - 0.5 / STEPS))) / scale,
     }
 
 

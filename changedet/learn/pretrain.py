@@ -15,6 +15,7 @@ from scipy.special import logit
 
 from changedet.config import PretrainConfig
 from changedet.errors import ConfigError
+from changedet.grid.quantise import STEPS
 from changedet.learn import parallel
 from changedet.learn.card import make_card
 from changedet.learn.counts import ProbabilityHistogram
@@ -91,7 +92,8 @@ def centred(threshold: float) -> Calibration:
     Args:
         threshold: of the joined, not calibrated probability.
     """
-    offset = -_SLOPE * float(logit(threshold))
+    # The highest byte stands for probabilities from half a step below 1.
+    offset = -_SLOPE * float(logit(min(threshold, 1 - 0.5 / STEPS)))
     return Calibration(method="platt", slope=_SLOPE, offset=offset, data="no labels: a grade, 0.5 at the threshold")
 
 

@@ -106,8 +106,16 @@ class ChipSampler:
             row, col = rng.choice(self._changed[which])
             row, col = (int(x) - int(rng.integers(self._size // 4, 3 * self._size // 4)) for x in (row, col))
         else:
-            row, col = (int(rng.integers(-self._size // 4, n - 3 * self._size // 4 + 1)) for n in (height, width))
+            row, col = (self._anywhere(rng, side) for side in (height, width))
         return Centre(which, row + self._size // 2, col + self._size // 2)
+
+    def _anywhere(self, rng: np.random.Generator, side: int) -> int:
+        """Return where a chip begins along a side of a scene: at most a quarter of it lies beyond either end.
+
+        A side below half a chip lies in the chip whole instead.
+        """
+        first, last = -self._size // 4, side - 3 * self._size // 4
+        return int(rng.integers(min(first, last), max(first, last) + 1))
 
 
 def _root_weights(sizes: Sequence[int]) -> NDArray[np.float64]:

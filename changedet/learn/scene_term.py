@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from changedet.detect.sample import moments_of
 from changedet.detect.stitch import silent
+from changedet.errors import PairError
 from changedet.grid import Window
 from changedet.learn.datasets.training import TrainingScene
 from changedet.read.pair import Chip
@@ -64,13 +65,24 @@ class SceneTerm:
 
 
 def scene_moments(scene: TrainingScene) -> Moments:
-    """Return the moments of the stacked bands (before, then after) of a scene's valid pixels."""
+    """Return the moments of the stacked bands (before, then after) of a scene's valid pixels.
+
+    Raises:
+        PairError: there is none.
+    """
 
     def read(window: Window) -> Chip:
         before, after, _, valid = scene.read(window)
         return Chip(before.astype(np.float32), after.astype(np.float32), valid, window)
 
-    return moments_of(read, scene.shape, scene.channels, silent)
+    moments = moments_of(read, scene.shape, scene.channels, silent)
+    if not moments.weight:
+        raise PairError(
+            f"no pixel of {scene.name} is valid at both dates",
+            expected="one or more",
+            remedy="a set without that scene",
+        )
+    return moments
 
 
 def fit_scene_term(
@@ -79,6 +91,6 @@ def fit_scene_term(
     """Fit the statistic to a scene whose channels are these Sentinel-2 bands; the weights as in `SceneTerm`.
 
     Raises:
-        PairError: at one date no band varies.
+        PairError: at one date no band varies, or no pixel is valid.
     """
     return SceneTerm(scene, fit_urban(scene_moments(scene), bands), weight, neighbour_weight)

@@ -90,7 +90,7 @@ def test_calibrated_probabilities_are_monotone(
 def test_a_threshold_attains_the_wish_at_the_best_price_or_says_it_cannot(
     changed: NDArray[np.int64], unchanged: NDArray[np.int64], goal: str, value: float
 ) -> None:
-    assume(changed.any())
+    assume(changed.any() and (changed[1:].any() or unchanged[1:].any()))
     histogram = ProbabilityHistogram(changed, unchanged)
     every = [histogram.counts(k / 254) for k in range(1, 255)]
     attaining = [counts for counts in every if getattr(counts, goal) >= value]
@@ -103,6 +103,13 @@ def test_a_threshold_attains_the_wish_at_the_best_price_or_says_it_cannot(
     chosen = histogram.counts(choose_threshold(histogram, wish))
     assert getattr(chosen, goal) >= value
     assert getattr(chosen, other) == max(getattr(counts, other) for counts in attaining if counts.tp + counts.fp)
+
+
+def test_a_model_that_calls_nothing_changed_has_no_precision() -> None:
+    histogram = ProbabilityHistogram.empty()
+    histogram.changed[0] = histogram.unchanged[0] = 5
+    with pytest.raises(ConfigError, match=r"no threshold gives a precision .* calls nothing changed"):
+        choose_threshold(histogram, Wish("precision", 0.5))
 
 
 def test_best_f1_is_a_wish_too() -> None:

@@ -58,6 +58,13 @@ def test_the_best_threshold_has_the_highest_f1(scene: Maps) -> None:
     assert round(best * 254) == 1 + every.index(max(every))
 
 
+@pytest.mark.parametrize("unchanged", [0, 7])
+def test_where_nothing_changed_nor_is_called_so_no_threshold_is_better_than_half(unchanged: int) -> None:
+    histogram = ProbabilityHistogram.empty()
+    histogram.unchanged[0] = unchanged
+    assert histogram.best_threshold() == 0.5
+
+
 def test_the_mask_shrinks_as_the_threshold_grows() -> None:
     stored = np.arange(254, dtype=np.uint8).reshape(2, 127)
     histogram = ProbabilityHistogram.of(stored, stored % 2 == 0, np.ones_like(stored, np.bool_))

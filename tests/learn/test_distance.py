@@ -89,3 +89,10 @@ def test_a_calibration_is_another_scale_and_threshold_of_the_distance() -> None:
     assert float(probability_of(logits, calibration)) == pytest.approx(0.2)
     again = (figures["changed_from"] - figures["threshold"]) * figures["scale"]
     assert 1 / (1 + np.exp(-again)) == pytest.approx(0.2)
+
+
+def test_the_distance_of_the_highest_probability_is_finite() -> None:
+    network = SiameseMetric(in_channels=4, encoder_depth=2, decoder_channels=[8, 8], embedding=4).eval()
+    figures = distance_figures(network, None, 1.0)
+    probability = 1 / (1 + np.exp(-figures["scale"] * (figures["changed_from"] - figures["threshold"])))
+    assert probability == pytest.approx(253.5 / 254)

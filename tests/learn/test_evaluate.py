@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from changedet.config import EvaluateConfig
 from changedet.detect.ensemble import EnsembleDetector
@@ -173,3 +174,15 @@ def test_the_command_prints_the_table_and_writes_the_files(tmp_path: Path, make_
     again = call("evaluate", model, root, "-o", tmp_path / "out")
     assert (again.exit_code, "--overwrite" in again.stderr) == (7, True)
     assert call("-q", "evaluate", model, root, "--split", "test").exit_code == 2
+
+
+def test_a_scene_without_a_valid_pixel_counts_for_nothing(tmp_path: Path, cities: LabelledDataset) -> None:
+    """Of a model that is joined with a statistic of the pair, which cannot be fitted there."""
+    model = tiny_model(tmp_path / "joined.safetensors", urban_weight=2.0)
+    alone = _evaluated([model], cities, [])
+    for file in cities.scenes[0].after.iterdir():  # type: ignore[attr-defined]
+        with rasterio.open(file, "r+") as dataset:
+            dataset.write(np.zeros((1, *dataset.shape), np.uint16))
+    first, second = _evaluated([model], cities, []).models[0].scenes
+    assert first.pixels.changed.sum() + first.pixels.unchanged.sum() == 0
+    assert np.array_equal(second.pixels.changed, alone.models[0].scenes[1].pixels.changed)

@@ -125,6 +125,14 @@ def test_the_calibrated_and_joined_grade_is_half_where_the_joined_probability_is
         assert np.abs(grade - 0.5).min() < 1e-5
 
 
+def test_the_highest_byte_is_a_threshold_too() -> None:
+    calibration = centred(1.0)
+    logits = torch.logit(torch.tensor([253 / 254, 253.5 / 254])).view(1, 1, 1, -1)
+    lower, at = probability_of(logits, calibration).ravel().tolist()
+    assert lower < 0.5 - 1e-3
+    assert at == pytest.approx(0.5, abs=1e-5)
+
+
 def test_places_alone_are_no_model_to_ship(config: PretrainConfig) -> None:
     with pytest.raises(ConfigError, match="teach an encoder and no map"):
         pretrain_models(config.model_copy(update={"made": None, "pseudo": None}), command="", report=lambda line: None)
@@ -177,9 +185,9 @@ def test_training_with_labels_begins_with_the_weights_of_a_model(
 
 def test_pairs_have_no_labels_to_train_with(config: PretrainConfig) -> None:
     with pytest.raises(ConfigError, match="kind pairs has no labels"):
-        open_dataset(config.data.model_copy(update={"kind": "pairs"}))
+        open_dataset(config.data.model_copy(update={"kind": "pairs", "split": None}))
     with pytest.raises(ConfigError, match="holds no pair"):
-        open_dataset(config.data.model_copy(update={"kind": "pairs"}), labelled=False)
+        open_dataset(config.data.model_copy(update={"kind": "pairs", "split": None}), labelled=False)
 
 
 def test_learning_needs_nothing_but_images(config: PretrainConfig, make_scene: Callable[..., LabelledScene]) -> None:

@@ -56,6 +56,13 @@ def test_the_other_chips_lie_anywhere() -> None:
     assert corners.amax() > 170
 
 
+def test_a_scene_smaller_than_half_a_chip_lies_in_it_whole_and_not_always_in_one_place() -> None:
+    scene = _coordinates(11)
+    batch = _sampler(scene, share=0).draw(0)
+    assert batch.valid.sum(dim=(1, 2, 3)).tolist() == [121] * 4
+    assert len({tuple(chip.nonzero()[0].tolist()) for chip in batch.target}) > 1
+
+
 def test_what_lies_outside_is_invalid_and_neutral() -> None:
     scene = _coordinates(20)
     batch = _sampler(scene, size=32).draw(0)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from changedet.config import TrainConfig
+from changedet.errors import PairError
 from changedet.grid import Window
 from changedet.learn.datasets import LabelledScene
 from changedet.learn.scene_term import fit_scene_term
@@ -30,6 +31,13 @@ def test_a_window_is_joined_as_the_whole_is(make_scene: Callable[..., LabelledSc
     part = term.join(probability[:, *around.slices], core, around)[0]
     seen = scene.valid[core.slices]
     np.testing.assert_allclose(part[seen], expected[core.slices][seen], rtol=1e-4)
+
+
+def test_refuses_a_scene_without_a_valid_pixel_by_its_name(make_scene: Callable[..., LabelledScene]) -> None:
+    scene = make_scene(64)
+    scene.valid[:] = False
+    with pytest.raises(PairError, match="no pixel of place0 is valid"):
+        fit_scene_term(scene, BANDS, 3.0)
 
 
 def test_without_what_is_around_there_is_no_margin(make_scene: Callable[..., LabelledScene]) -> None:
