@@ -55,6 +55,7 @@ class Record:
         """Return a digest of what its tiles follow from beside their inputs and the model."""
         known = {name: self.content[name] for name in _CAUSES}
         known["model"] = {name: value for name, value in known["model"].items() if name != "sha256"}
+        known["area"] = self.content["key"]["area"]
         return digest_of([known, _parameters(config), config.co, __version__])
 
 
@@ -91,7 +92,7 @@ def learn(
         except ChangeDetError as error:
             found[index] = failed(error)
             continue
-        key = _key(job, mosaic, models, inputs)
+        key = _key(job, mosaic, models, inputs, files)
         kept = _kept(job.out / _name(index))
         if kept is not None and kept["key"] == key:
             check_form(kept, job.out / _name(index))
@@ -116,10 +117,15 @@ def learn(
     return [found[index] for index in range(len(mosaics))]
 
 
-def _key(job: Job, mosaic: Mosaic, models: list[str], inputs: MosaicInputs) -> dict[str, str]:
+def _key(job: Job, mosaic: Mosaic, models: list[str], inputs: MosaicInputs, files: Files) -> dict[str, str]:
     """Return digests of what a record follows from; the lattice of its chips follows from `chips` alone."""
     asked = [_parameters(job.config), job.aoi, mosaic.bands, mosaic.dates, str(mosaic.window), models, __version__]
-    return {"chips": digest_of(asked), "threshold": str(job.config.threshold), "inputs": inputs.digest}
+    return {
+        "chips": digest_of(asked),
+        "threshold": str(job.config.threshold),
+        "inputs": inputs.digest,
+        "area": files.digest(job.aoi) if job.aoi else "",
+    }
 
 
 def _lattice(kept: dict[str, Any] | None, key: dict[str, str]) -> dict[str, Any] | None:

@@ -16,12 +16,14 @@ from changedet.detect.prepare import Preparation
 from changedet.detect.threshold import Threshold
 from changedet.grid import ChipPlan
 from changedet.grid.lattice import wrapped
+from changedet.read.quality import AUTO, file_of
 from changedet.read.scene import Scene
 from changedet.write.provenance import FORM, fingerprint, redact
 
 if TYPE_CHECKING:
     from changedet.vectorize import Findings
 
+_ROLES = ("before", "after")
 _LIBRARIES = ("changedet", "rasterio", "geopandas", "shapely", "pyproj", "numpy")
 
 
@@ -59,9 +61,11 @@ def make_record(
 
 def identify(scenes: tuple[Scene, Scene], config: RunConfig, method: Method) -> dict[str, Any]:
     """Return the part of run.json that is known before a pixel is read, and that all else follows from."""
+    named = _named_files(scenes, config)
     return {
         "form": FORM,
         "inputs": fingerprints(scenes),
+        **({"files": named} if named else {}),
         "dates": {"before": scenes[0].date, "after": scenes[1].date},
         "model": method.as_json(),
         "parameters": {**config.model_dump(mode="json"), "vector": [*map(redact, config.vector)]},
@@ -83,8 +87,16 @@ def fingerprints(scenes: tuple[Scene, Scene]) -> dict[str, dict[str, Any]]:
 
     All their bands count and not only those compared: what else is in a file may have said what these mean.
     """
-    roles = zip(("before", "after"), scenes, strict=True)
-    return {role: fingerprint(scene.path, scene.files) for role, scene in roles}
+    return {role: fingerprint(scene.path, scene.files) for role, scene in zip(_ROLES, scenes, strict=True)}
+
+
+def _named_files(scenes: tuple[Scene, Scene], config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Return what the files are recognised by that options name beside the scenes, and a scene's own quality band."""
+    asked = {f"valid_mask {number}": file_of(text) for number, text in enumerate(config.valid_mask, start=1)}
+    if AUTO in config.valid_mask:
+        asked |= {f"quality {role}": file_of(scene.quality) for role, scene in zip(_ROLES, scenes, strict=True)}
+    asked |= {"aoi": config.aoi, "like": config.like}
+    return {name: fingerprint(path) for name, path in asked.items() if path is not None}
 
 
 def warnings_of(first: list[str], preparation: Preparation, config: RunConfig) -> list[str]:

@@ -46,7 +46,7 @@ AFTER_THE_NETWORK = frozenset(
     }
 )
 # What the probabilities follow from, as run.json has it.
-_CAUSES = ("inputs", "model", "parameters", "backend", "device", "precision", "preparation", "version")
+_CAUSES = ("inputs", "files", "model", "parameters", "backend", "device", "precision", "preparation", "version")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,11 +163,14 @@ def causes_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = plain(record)
     parameters = {name: value for name, value in known["parameters"].items() if name not in AFTER_THE_NETWORK}
-    inputs = {
-        role: {name: value for name, value in entry.items() if name != "path"}
-        for role, entry in known["inputs"].items()
-    }
-    return {**known, "inputs": inputs, "parameters": parameters, "version": known["versions"]["changedet"]}
+    inputs, files = map(_without_paths, (known["inputs"], known.get("files", {})))
+    told = {"inputs": inputs, "files": files, "parameters": parameters, "version": known["versions"]["changedet"]}
+    return {**known, **told}
+
+
+def _without_paths(fingerprints: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return fingerprints by their names, without where the files lie."""
+    return {name: {key: value for key, value in entry.items() if key != "path"} for name, entry in fingerprints.items()}
 
 
 def _found(folder: Path, causes: dict[str, Any]) -> Earlier | str:
@@ -182,7 +185,7 @@ def _found(folder: Path, causes: dict[str, Any]) -> Earlier | str:
         return str(error).splitlines()[0]
     except (ValueError, LookupError, TypeError, AttributeError):
         return f"its {RUN_JSON} cannot be read"
-    if not all(entry.get("sha256_ends") for entry in causes["inputs"].values()):
+    if not all(entry.get("sha256_ends") for entry in (causes["inputs"] | causes["files"]).values()):
         return "whether inputs that are not on a local disk are the same cannot be told"
     for name in filter(causes.__contains__, _CAUSES):
         if earlier.get(name) != causes[name]:

@@ -75,21 +75,32 @@ def quality_of(scene: Scene, asked: str = AUTO) -> Quality | None:
     if asked == NOTHING or (asked == AUTO and scene.quality is None):
         return None
     told = scene.quality if asked == AUTO and scene.quality else asked
-    kind, separator, rest = told.partition(":")
-    if not separator or kind not in KINDS:
-        kind, rest = _MASK, told
-    path, mark, number = rest.rpartition("#")
-    if not mark or not number.isdigit():
-        path, number = rest, "1"
-    if not path and not mark:
-        raise ConfigError(
-            f"validity {told!r}", expected=f"{AUTO}, {NOTHING} or [KIND:]FILE[#BAND], KIND one of {KINDS}"
-        )
+    kind, path, number = _parts(told)
     bands = {band.index: band for band in read_header(path or scene.bands[0].path)[0]}
     if int(number) not in bands:
         raise ConfigError(f"validity {told!r}: the file has no band {number}", expected=f"1 to {max(bands)}")
     source = "of the product" if asked == AUTO else "as asked"
     return Quality(kind, bands[int(number)], f"{kind} {source}")
+
+
+def file_of(asked: str | None) -> str | None:
+    """Return the file that a text as `quality_of` takes it names; None where it names none."""
+    return None if asked in (None, AUTO, NOTHING) else _parts(asked)[1] or None
+
+
+def _parts(told: str) -> tuple[str, str, str]:
+    """Return kind, file, empty for the scene's own, and number of the band of `[KIND:]FILE[#BAND]`."""
+    kind, separator, rest = told.partition(":")
+    if not separator or kind not in KINDS:
+        kind, rest = _MASK, told
+    path, mark, number = rest.rpartition("#")
+    if not mark or not number.isdigit():
+        path, mark, number = rest, "", "1"
+    if not path and not mark:
+        raise ConfigError(
+            f"validity {told!r}", expected=f"{AUTO}, {NOTHING} or [KIND:]FILE[#BAND], KIND one of {KINDS}"
+        )
+    return kind, path, number
 
 
 def quality_for_date(asked: tuple[str, ...], which: int, count: int) -> str:

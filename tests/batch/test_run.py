@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from odc.geo.geobox import GeoBox
 
 from changedet.batch import run as batch_run
@@ -38,7 +41,7 @@ from tests.batch.kernel import (
     stored,
     write_scenes,
 )
-from tests.data import write_raster
+from tests.data import UTM, write_raster
 
 
 @pytest.fixture
@@ -199,6 +202,21 @@ def _brighten(path: Path) -> None:
     with rasterio.open(path, "r+") as dataset:
         array = dataset.read()
         dataset.write(np.where(array == -1, -1, array + 0.2).astype(np.float32))
+
+
+def test_a_changed_area_does_the_tiles_again(scenes: tuple[Path, Path], tmp_path: Path, tiles: list[str]) -> None:
+    def write(right: int) -> None:
+        gpd.GeoSeries([shapely.box(500_000, 5_598_200, right, 5_600_000)], crs=UTM).to_file(tmp_path / "area.gpkg")
+
+    write(502_400)
+    manifest = replace(manifest_over(*scenes, 120), aoi=str(tmp_path / "area.gpkg"))
+    whole = _run(manifest, tmp_path)
+    write(502_000)
+    del tiles[:]
+    part = _run(manifest, tmp_path)
+    assert len(tiles) == len(manifest)
+    assert part.redone["parameters"] == len(manifest)
+    assert part.record["areas"]["comparable_m2"] < 0.9 * whole.record["areas"]["comparable_m2"]
 
 
 def test_a_broken_input_is_a_row_and_the_others_go_on(tmp_path: Path, tiles: list[str]) -> None:

@@ -6,12 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
+import numpy as np
 import pytest
 import rasterio
+from odc.geo.geobox import GeoBox
 
 from changedet.detect.run import RunResult, run
 from changedet.errors import ConfigError, OutputExistsError
 from changedet.write.provenance import FORM
+from tests.data import write_raster
 from tests.pairs import crop_sample, tiny_model
 
 
@@ -99,6 +103,30 @@ def test_inputs_that_changed_are_noticed(corner: tuple[Path, Path], model: str, 
     os.utime(corner[1], (time + 5, time + 5))
     with pytest.raises(OutputExistsError, match=r"another inputs \(after\)"):
         run(*corner, first.out, model=model, reuse=True)
+
+
+@pytest.mark.parametrize("option", ["aoi", "like", "valid_mask"])
+def test_a_change_of_a_file_that_an_option_names_is_noticed(
+    option: str, corner: tuple[Path, Path], model: str, tmp_path: Path
+) -> None:
+    with rasterio.open(corner[0]) as scene:
+        geobox = GeoBox.from_rio(scene)
+    path = tmp_path / ("area.gpkg" if option == "aoi" else "named.tif")
+
+    def write(rows: int) -> None:
+        part = geobox[:rows, :]
+        if option == "aoi":
+            gpd.GeoSeries([part.extent.geom], crs=str(part.crs)).to_file(path)
+        else:
+            write_raster(path, np.ones(part.shape, np.uint8), crs=str(part.crs), transform=part.affine)
+
+    write(64)
+    options: dict[str, Any] = {"model": model, option: str(path), "report": False}
+    first = run(*corner, tmp_path / "out", **options)
+    assert run(*corner, first.out, reuse=True, **options).record["times"]["reused"] == str(first.out)
+    write(48)
+    with pytest.raises(OutputExistsError, match=rf"another files \({option}"):
+        run(*corner, first.out, reuse=True, **options)
 
 
 @pytest.mark.parametrize(
