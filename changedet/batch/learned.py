@@ -14,13 +14,13 @@ from changedet.batch.inputs import Files, MosaicInputs, inputs_of
 from changedet.batch.job import Job
 from changedet.batch.ledger import TileResult
 from changedet.batch.manifest import Mosaic
-from changedet.batch.mosaics import options_of, plan_of
+from changedet.batch.mosaics import options_of
 from changedet.batch.tile import MosaicRef, Session, failed, learn_mosaic
 from changedet.config import RunConfig
 from changedet.detect.reuse import AFTER_THE_NETWORK
 from changedet.detect.stitch import Progress
 from changedet.errors import ChangeDetError, ConfigError, OutputError
-from changedet.grid import ChipPlan
+from changedet.grid import ChipPlan, plan_again
 from changedet.network.shipped import file_digest, resolve_model, shipped_models
 from changedet.write.provenance import check_form
 from changedet.write.staging import atomic_path
@@ -152,7 +152,7 @@ def _name(index: int) -> str:
 
 
 def _record(index: int, mosaic: Mosaic, content: dict[str, Any], inputs: MosaicInputs) -> Record:
-    return Record(MosaicRef(mosaic, _name(index), digest_of(content)), content, inputs, plan_of(content["chips"]))
+    return Record(MosaicRef(mosaic, _name(index), digest_of(content)), content, inputs, plan_again(content["chips"]))
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

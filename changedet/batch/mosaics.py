@@ -26,7 +26,7 @@ from changedet.detect.scenes import open_scenes, reading_options
 from changedet.detect.stitch import Answers, silent
 from changedet.detect.threshold import Threshold, restored_threshold
 from changedet.errors import ModelError, PairError, SceneError
-from changedet.grid import ChipPlan, plan_chips
+from changedet.grid import ChipPlan, plan_again
 from changedet.read.pair import RasterPair
 from changedet.read.reader import Scaling
 from changedet.read.scene import Scene
@@ -82,17 +82,11 @@ def _learned(
             with open_corrected(raw, preparation, 1) as (pair,):
                 detector, preparation = method.fit(pair, preparation, silent)
         threshold = method.threshold(config.threshold, preparation)
-        plan = plan_of(lattice) if lattice else plan_chips_of(geobox, detector, method.name, config)
+        plan = plan_again(lattice) if lattice else plan_chips_of(geobox, detector, method.name, config)
         begun = begin_record(identify(scenes, config, method), preparation, plan)
         method.release()
     told = warnings_of(notes, preparation, config)
     return plain({**begun, "scaling": raw.scaling, "threshold": threshold.as_json(), "notes": told})
-
-
-def plan_of(lattice: Mapping[str, Any]) -> ChipPlan:
-    """Return the plan that a lattice is of."""
-    chip = max(lattice["chip_height"], lattice["chip_width"])
-    return plan_chips(lattice["height"], lattice["width"], chip=chip, halo=lattice["halo"], stride=lattice["stride"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +130,7 @@ def open_mosaic(
     """
     computed = {name: record[name] for name in ("backend", "precision") if record["backend"] in ("torch", "openvino")}
     config = options_of(job, mosaic, threads=threads, **({} if job.config.detector else computed))
-    plan = plan_of(record["chips"])
+    plan = plan_again(record["chips"])
     scenes = open_scenes(mosaic.before, mosaic.after, config)
     method = method_of(scenes, config)
     _check_same(method, record)

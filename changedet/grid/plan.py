@@ -10,7 +10,9 @@ that edge is the raster's own.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from changedet.errors import ConfigError
 from changedet.grid.window import Window
@@ -131,6 +133,22 @@ def plan_chips(height: int, width: int, *, chip: int, halo: int, stride: int, fi
     if chip % stride or halo % stride:
         raise ConfigError(f"chip {chip} px and halo {halo} px", expected=f"multiples of the stride, {stride} px")
     rows, cols = (_split_axis(length, chip=chip, halo=halo, stride=stride, fixed=fixed) for length in (height, width))
+    return _crossed(rows, cols, height=height, width=width, halo=halo, stride=stride)
+
+
+def plan_again(lattice: Mapping[str, Any]) -> ChipPlan:
+    """Return the plan that `ChipPlan.lattice` told of, whether its chips were of a fixed size or not."""
+    height, width, halo, stride = (lattice[name] for name in ("height", "width", "halo", "stride"))
+    rows, cols = (
+        # Told of is the size that they came to have, so it is fixed now.
+        _split_axis(length, chip=chip, halo=halo, stride=stride, fixed=True)
+        for length, chip in ((height, lattice["chip_height"]), (width, lattice["chip_width"]))
+    )
+    return _crossed(rows, cols, height=height, width=width, halo=halo, stride=stride)
+
+
+def _crossed(rows: list[_Span], cols: list[_Span], *, height: int, width: int, halo: int, stride: int) -> ChipPlan:
+    """Return the chips of every row of spans and every column."""
     chips = tuple(
         ChipWindow(
             read=Window(row.start, col.start, row.size, col.size),

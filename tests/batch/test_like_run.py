@@ -29,7 +29,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("models")
     changes = {"halo_px": 16, "threshold": 0.45}
-    return {name: str(tiny_model(folder / f"{name}.safetensors", **changes)) for name in ("one", "two")}
+    fixed = {**changes, "tiling": "fixed_chip", "chip_px": 128, "halo_px": 0, "receptive_field_px": None}
+    each = {"one": changes, "two": changes, "fixed": fixed}
+    return {name: str(tiny_model(folder / f"{name}.safetensors", **own)) for name, own in each.items()}
 
 
 def _both(scenes: tuple[Path, Path], folder: Path, **options: Any) -> tuple[RunResult, BatchResult]:
@@ -48,13 +50,14 @@ def _changes(path: Path) -> gpd.GeoDataFrame:
     [
         ({"model": "one"}, ()),
         ({"model": "one", "coregister": True, "normalize": "histogram", "min_area": 500.0, "readers": 2}, ()),
+        ({"model": "fixed", "probability_dtype": "float32"}, ()),
         ({"model": "one", "ensemble": ("two",)}, ("uncertainty",)),
         ({"model": "one", "tta": True, "probability_dtype": "float32"}, ("uncertainty",)),
         ({"detector": "irmad", "max_memory": "603MB"}, ("statistic",)),
         ({"detector": "pca-kmeans", "threshold": "otsu", "max_memory": "603MB"}, ("statistic",)),
         ({"detector": "deep"}, ("statistic",)),
     ],
-    ids=["network", "corrected", "ensemble", "tta", "irmad", "pca-kmeans", "deep"],
+    ids=["network", "corrected", "fixed chips", "ensemble", "tta", "irmad", "pca-kmeans", "deep"],
 )
 def test_a_batch_leaves_what_one_run_does(
     options: dict[str, Any],
