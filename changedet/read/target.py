@@ -14,16 +14,21 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
+from shapely import box, get_parts, make_valid, union_all
+from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from changedet.errors import ConfigError, NotFoundError, PairError, SceneError
 from changedet.grid import Window
+from changedet.grid.lattice import is_geographic
 from changedet.read.align import overlap
 
 Bounds = tuple[float, float, float, float]
 
 # How many times smaller than those of the before scene the pixels of --res may be.
 _MOST_FINER = 100
+# Pieces that an edge as long as all of an area is brought to another CRS in.
+_PIECES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +55,22 @@ class Area:
 def _on(area: Area, geobox: GeoBox) -> Any:
     import geopandas as gpd  # half a second that runs without an area need not spend
 
-    return gpd.GeoSeries([area.polygons], crs=area.crs).to_crs(geobox.crs.proj if geobox.crs else None)
+    own = gpd.GeoSeries([area.polygons], crs=area.crs)
+    left, bottom, right, top = own.total_bounds
+    # What is straight in its own CRS bends in another: over 100 km by 100 m, in pieces of a thousandth by nothing.
+    there = own.segmentize(max(right - left, top - bottom) / _PIECES).to_crs(geobox.crs.proj if geobox.crs else None)
+    return there.map(lambda polygons: _turned(polygons, geobox)) if is_geographic(geobox) else there
+
+
+def _turned(polygons: BaseGeometry, geobox: GeoBox) -> BaseGeometry:
+    """Return polygons of longitudes and latitudes turned by whole circles to where they lie on a grid, cut to it.
+
+    A grid may count beyond 180° where polygons go on from -180°. What lies elsewhere stays as it is.
+    """
+    frame, whole = box(*geobox.boundingbox.bbox), make_valid(polygons)
+    parts = get_parts([frame.intersection(translate(whole, xoff=turn)) for turn in (-360.0, 0.0, 360.0)])
+    inside = [part for part in parts if part.area > 0]  # not an edge that both have
+    return union_all(inside) if inside else polygons
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pyproj import Transformer
 from changedet.errors import ConfigError, NotFoundError, PairError, SceneError
 from changedet.grid import Window
 from changedet.read import open_scene
+from changedet.read.align import to_lonlat
 from changedet.read.pair import PairOptions, RasterPair
 from changedet.read.target import GridOptions, open_area, target_grid
 from tests.data import UTM, coordinates, geobox, write_raster
@@ -83,6 +84,41 @@ def test_outside_an_area_nothing_is_compared(tmp_path: Path, crs: str) -> None:
     assert whole[depth > 0.01].all()
     assert not whole[depth < -0.01].any()
     assert np.array_equal(part, whole[20:37, 5:35])
+
+
+@pytest.mark.parametrize("west", [-170.0, 190.0])
+def test_an_area_beyond_the_antimeridian_is_found_on_a_grid_that_counts_on(tmp_path: Path, west: float) -> None:
+    grid = GeoBox((40, 60), Affine(0.01, 0, 189.7, 0, -0.01, 10.1), "EPSG:4326")
+    scenes = [_scene(tmp_path, name, grid, grid) for name in ("before.tif", "after.tif")]
+    path = tmp_path / "area.geojson"
+    gpd.GeoSeries([shapely.box(west, 9.8, west + 0.2, 10.0)], crs="EPSG:4326").to_file(path)
+    with RasterPair(*scenes, PairOptions(scale=(1, 1), grid=GridOptions(area=open_area(str(path))))) as pair:
+        assert pair.geobox == grid[10:30, 30:50]
+        assert pair.read(Window(0, 0, 20, 20)).valid.all()
+
+
+def test_an_area_cut_at_the_antimeridian_is_whole_on_a_grid_across_it(tmp_path: Path) -> None:
+    grid = GeoBox((20, 60), Affine(0.01, 0, 179.7, 0, -0.01, 10.1), "EPSG:4326")
+    halves = [shapely.box(179.8, 9.9, 180, 10.1), shapely.box(-180, 9.9, -179.8, 10.1)]
+    gpd.GeoSeries(halves, crs="EPSG:4326").to_file(tmp_path / "area.gpkg")
+    scene = _scene(tmp_path, "scene.tif", grid, grid)
+    options = PairOptions(scale=(1, 1), grid=GridOptions(area=open_area(str(tmp_path / "area.gpkg"))))
+    with RasterPair(scene, scene, options) as pair:
+        assert pair.geobox == grid[:, 10:50]
+        assert pair.read(Window(0, 0, 20, 40)).valid.all()
+
+
+def test_long_edges_of_an_area_bend_as_parallels_do(tmp_path: Path) -> None:
+    grid = GeoBox((102, 120), Affine(1000, 0, 320_000, 0, -1000, 6_690_000), UTM)
+    area = shapely.box(12.5, 59.5, 14.5, 60.2)
+    gpd.GeoSeries([area], crs="EPSG:4326").to_file(tmp_path / "area.gpkg")
+    found = open_area(str(tmp_path / "area.gpkg")).covers(grid, Window(0, 0, 102, 120))
+    rows, cols = np.indices(grid.shape) + 0.5
+    lon, lat = to_lonlat(grid, rows, cols)
+    # Pixels whose middle is within 30 m of the edge may go either way.
+    inner, outer = (shapely.contains_xy(area.buffer(margin), lon, lat) for margin in (-3e-4, 3e-4))
+    assert found[inner].all()
+    assert not found[~outer].any()
 
 
 def test_an_area_that_cannot_serve_is_refused(tmp_path: Path) -> None:
