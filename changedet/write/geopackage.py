@@ -86,6 +86,18 @@ def _style(layer: Layer) -> str:
     return {"footprint": footprint_style, "unknown": unknown_style}[layer.name]()
 
 
+def copy_geopackage(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> None:
+    """Copy a GeoPackage with all that was saved in it.
+
+    While QGIS has it open, the latest of that stands in a log beside it, which a copy of the file would lack.
+
+    Raises:
+        OutputError: it is being written to, or cannot be copied whole.
+    """
+    with told_as_output_error(new), closing(sqlite3.connect(old)) as source, closing(sqlite3.connect(new)) as copy:
+        source.backup(copy)
+
+
 def append_to_geopackage(path: str | os.PathLike[str], layers: Mapping[str, Layer]) -> None:
     """Add rows to the layers of a GeoPackage, which keeps everything else that is in it.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from changedet.errors import ConfigError, OutputExistsError
-from changedet.write.geopackage import append_to_geopackage, write_geopackage
+from changedet.write.geopackage import append_to_geopackage, copy_geopackage, write_geopackage
 from changedet.write.geoparquet import read_geoparquet, write_geoparquet
 from changedet.write.layers import Layer, both, check_fits, ids, new_rows, stored_layer
 from changedet.write.ogr import PYOGRIO_ERRORS, told_as_output_error, write_ogr
@@ -146,8 +146,8 @@ def write_file(kind: str, path: Path, layers: Mapping[str, Layer]) -> None:
 def _append(kind: Kind, old: Path, new: Path, layers: Mapping[str, Layer]) -> int:
     """Write what `old` holds, and what it lacks of `layers`, to `new`; return the rows of `changes` that it lacked."""
     if kind == "geopackage":
-        shutil.copyfile(old, new)
         fresh = {name: _lacking(_stored(old, name), layer, new.parent) for name, layer in layers.items()}
+        copy_geopackage(old, new)
         append_to_geopackage(new, fresh)
         return fresh[_CHANGES].rows
     added = layers[_CHANGES]

@@ -1,4 +1,6 @@
 import json
+import sqlite3
+from contextlib import closing
 
 import geopandas as gpd
 import numpy as np
@@ -92,6 +94,22 @@ def test_appending_to_a_geopackage_keeps_its_other_layers_and_its_styles(spooled
     assert gpd.read_file(path, layer="notes").note.tolist() == ["mine"]
     assert set(gpd.list_layers(path).name) == {"changes", "footprint", "unknown", "notes", "layer_styles"}
     assert len(gpd.read_file(path, layer="unknown")) == 2
+
+
+def test_appending_to_a_geopackage_that_is_open_elsewhere_keeps_what_was_saved_there(spooled, tmp_path):
+    path = tmp_path / "changes.gpkg"
+    write(path, spooled, layers(changes=3))
+    with closing(sqlite3.connect(path)) as elsewhere:
+        # As QGIS has it: what it saves stands in a log until it closes the file.
+        elsewhere.execute("PRAGMA journal_mode = WAL")
+        with elsewhere:
+            elsewhere.execute("CREATE TABLE reviewed AS SELECT id FROM changes")
+        write(path, spooled, layers(changes=5), append=True)
+
+    assert sorted(read(path)["id"]) == [f"{index:016x}" for index in range(5)]
+    with closing(sqlite3.connect(path)) as after:
+        assert after.execute("SELECT count(*) FROM reviewed").fetchone() == (3,)
+    assert not list(tmp_path.glob("*-wal"))
 
 
 def test_appending_to_a_geojson_without_features(spooled, tmp_path):
