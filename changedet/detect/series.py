@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,14 @@ def _refuse_equal_ids(scenes: Sequence[Scene], targets: Sequence[Target]) -> Non
             f"--vector {targets[0]} of a series, but the date of {redact(undated[0])} is not known",
             expected="dates, as polygons of two intervals could not be told apart",
             remedy="--dates with one for each scene",
+        )
+    intervals = list(pairwise(scene.date for scene in scenes))
+    repeated = next((dates for number, dates in enumerate(intervals) if dates in intervals[:number]), None)
+    if targets and repeated:
+        raise ConfigError(
+            f"--vector {targets[0]} of a series in which two intervals are from {repeated[0]} to {repeated[1]}",
+            expected="intervals of different dates, as polygons of these could not be told apart",
+            remedy="--dates with times too, such as 2018-03-28T10:05",
         )
 
 

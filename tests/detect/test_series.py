@@ -243,6 +243,15 @@ def test_undated_intervals_go_to_no_common_table(tmp_path: Path, model: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_intervals_of_equal_dates_go_to_no_common_table(tmp_path: Path, model: Path) -> None:
+    image = np.stack([texture(40, 40, seed=seed) for seed in range(4)]) * 10_000
+    paths = [write_raster(tmp_path / f"{n}.tif", image.astype(np.uint16), names=RGBN) for n in range(3)]
+    options: dict[str, Any] = {"model": str(model), "vector": (str(tmp_path / "all.fgb"),), "report": False}
+    with pytest.raises(ConfigError, match="two intervals are from 2020-06-01 to 2020-06-01"):
+        run_series(paths, tmp_path / "out", dates=("2020-06-01",) * 3, **options)
+    run_series(paths, tmp_path / "out", dates=("2020-06-01", "2020-06-01", "2020-06-02"), **options)
+
+
 def test_dates_without_a_band_in_common_are_told_by_their_number(tmp_path: Path) -> None:
     image = (texture(40, 40) * 10_000).astype(np.uint16)
     names = ("B04", "B04", "B08")
