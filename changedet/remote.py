@@ -5,9 +5,11 @@ Below all rooms that open files, so that they agree about one name.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 import rasterio
@@ -35,6 +37,20 @@ _DRIVER_PREFIXES = ("NETCDF:", "HDF5:", "HDF4_", "GTIFF_DIR:", "ZARR:", "GTI:", 
 def is_named_to_gdal(path: str) -> bool:
     """Return whether only GDAL knows if there is anything at `path`: a URL, `/vsi…` or `DRIVER:…`."""
     return "://" in path or path.startswith(("/vsi", *_DRIVER_PREFIXES))
+
+
+def is_local(path: str) -> bool:
+    """Return whether there is anything at a local path; what is too long for one, as a list of files may be, is none.
+
+    Raises:
+        OSError: that may not be known, as in a folder of somebody else's.
+    """
+    try:
+        return Path(path).exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def settings_for(path: str) -> AbstractContextManager[Any]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from changedet.remote import is_named_to_gdal
+from changedet.remote import is_local, is_named_to_gdal
 
 # What may stand before a path that is a local file all the same.
 _PREFIXES = ("stac:", "GTI:")
@@ -39,5 +39,5 @@ def _each(source: str, change: Callable[[str], str]) -> str:
     name = source.removeprefix(prefix)
     if is_named_to_gdal(name):
         return source
-    parts = name.split(",") if "," in name and not Path(name).exists() else [name]
+    parts = name.split(",") if "," in name and not is_local(name) else [name]
     return prefix + ",".join(change(part.strip()) for part in parts)

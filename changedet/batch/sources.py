@@ -25,6 +25,7 @@ from changedet.read.pair import common_bands
 from changedet.read.scene import Scene
 from changedet.read.sentinel2 import is_safe
 from changedet.read.stac import features_of
+from changedet.remote import is_local
 
 _KEY: Final = "{}"
 # What both dates share takes as much of a name as it can.
@@ -138,7 +139,7 @@ def _is_many(source: str, match: Sequence[str]) -> bool:
     if _is_collection(source):
         return True
     folder = Path(source)
-    return folder.is_dir() and (bool(match) or not _is_scene(folder))
+    return is_local(source) and folder.is_dir() and (bool(match) or not _is_scene(folder))
 
 
 def _is_collection(source: str) -> bool:

@@ -43,7 +43,18 @@ def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
     del debug  # read by `Group` from the context
     ctx.obj = {"quiet": quiet}
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(level=level, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Redacting("%(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Redacting(logging.Formatter):
+    """Hides credentials: GDAL's messages hold URLs as they were given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from changedet.write.provenance import redact
+
+        return redact(super().format(record))
 
 
 _learning = (train, pretrain, finetune, evaluate, calibrate)

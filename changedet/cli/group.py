@@ -11,7 +11,7 @@ from click import Context, Parameter
 from rich.markup import escape
 
 from changedet.cli.console import ERR
-from changedet.errors import ChangeDetError, exit_code
+from changedet.errors import EXIT_CODES, ChangeDetError, exit_code
 
 INTERRUPTED = 130
 
@@ -59,6 +59,13 @@ class Group(Subgroup):
                 raise
             ERR.print(f"[red]error:[/red] {escape(_redacted(str(error)))}")
             ctx.exit(exit_code(error))
+        except OSError as error:
+            # What the system refuses, such as somebody else's folder. A pipe that is closed is no error, see `entry`.
+            if ctx.params.get("debug") or error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            told = _redacted(f"{error.filename} ({error.strerror})")
+            ERR.print(f"[red]error:[/red] {escape(told)}")
+            ctx.exit(EXIT_CODES[ChangeDetError])
         except KeyboardInterrupt:
             ERR.print("interrupted: nothing was left behind")
             ctx.exit(INTERRUPTED)

@@ -15,7 +15,7 @@ from changedet.read.landsat import is_landsat_folder, open_landsat
 from changedet.read.scene import Scene
 from changedet.read.sentinel2 import is_safe, open_safe, with_offset_of_baseline
 from changedet.read.stac import open_item
-from changedet.remote import is_named_to_gdal
+from changedet.remote import is_local, is_named_to_gdal
 
 StrPath = str | os.PathLike[str]
 # What a user may call a scene.
@@ -49,10 +49,10 @@ def open_scene(path: Source, *, mapping: Mapping | None = None, local_px: float 
     several = _several(text)
     if several:
         return with_offset_of_baseline(open_list(several, text, mapping))
-    if is_named_to_gdal(text) or Path(text).is_file():
+    if is_named_to_gdal(text) or (is_local(text) and Path(text).is_file()):
         bands, date = read_header(text, mapping, local_px)
         return with_offset_of_baseline(Scene(text, bands, date))
-    if not Path(text).exists():
+    if not is_local(text):
         raise NotFoundError(f"{text} does not exist", remedy="check the path; it is taken from the current folder")
     if not Path(text).is_dir():
         # To open a pipe would wait for whoever writes into it, and no raster can be read in one go.
@@ -77,7 +77,7 @@ def _open_folder(folder: Path, mapping: Mapping | None) -> Scene:
 
 def _several(text: str) -> list[str]:
     """Return the files of a list or a pattern; none where `text` is one thing."""
-    if "://" not in text and Path(text).exists():
+    if "://" not in text and is_local(text):
         return []
     parts = [part.strip() for part in text.split(",")]
     if len(parts) > 1 and all(Path(part.rsplit("?", 1)[0]).suffix.lower() in RASTER_SUFFIXES for part in parts):

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from changedet.errors import ConfigError, NotFoundError
-from changedet.remote import is_named_to_gdal
+from changedet.remote import is_local, is_named_to_gdal
 
 # Form of run.json, which holds its number as `form`. Raised when an entry that we read again is moved, or means
 # something else; without a number it is the first. 2: what was removed of the before date, and no `series`.
@@ -71,10 +71,10 @@ def fingerprint(path: str | os.PathLike[str], files: Sequence[str] = ()) -> dict
     name = os.fspath(path)
     if is_named_to_gdal(name):
         return {"path": redact(name)}
-    root = Path(name)
-    if root.is_file():
+    root, is_there = Path(name), is_local(name)
+    if is_there and root.is_file():
         return {"path": redact(name), **_summary({".": root})}
-    if root.is_dir():
+    if is_there and root.is_dir():
         inside = {entry.relative_to(root).as_posix(): entry for entry in sorted(root.rglob("*")) if entry.is_file()}
         return {"path": redact(name), "files": len(inside), **_summary(inside)}
     if any(map(is_named_to_gdal, files)):

@@ -10,6 +10,7 @@ from changedet.batch.paths import absolute, relative
         ("../b/a.tif", "/b/a.tif"),
         ("/x/a.tif", "/x/a.tif"),
         ("a.tif,deep/b.tif", "/data/a.tif,/data/deep/b.tif"),
+        (",".join(["a_long_name.tif"] * 20), ",".join(["/data/a_long_name.tif"] * 20)),
         ("stac:item.json", "stac:/data/item.json"),
         ("GTI:index.gpkg", "GTI:/data/index.gpkg"),
         ("stac:https://host/item.json", "stac:https://host/item.json"),

@@ -1,5 +1,6 @@
 """Bad input and interruptions: one clear message, the exit code of its class, and nothing left behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -176,6 +177,29 @@ def test_a_message_hides_credentials(tmp_path: Path) -> None:
     result = call("inspect", tmp_path / "a.tif?token=hunter2", tmp_path / "b.tif")
     assert result.exit_code == 3
     assert "hunter2" not in result.output
+
+
+def test_a_log_hides_credentials(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif?token=hunter2"
+    path.write_text("Dear reader")
+    command = [sys.executable, "-c", MAIN, "-v", "inspect", str(path), str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "GDAL signalled an error" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.ENAMETOOLONG])
+def test_what_the_system_refuses_is_told_in_one_line(
+    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(reason, os.strerror(reason), str(path))
+
+    out = tmp_path / "token=hunter2"
+    monkeypatch.setattr("changedet.write.staging.refuse_existing", refuse)
+    result = call("run", "a.tif", "b.tif", "-o", out)
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [f"error: {tmp_path}/token=*** ({os.strerror(reason)})"]
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

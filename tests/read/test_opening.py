@@ -6,6 +6,7 @@ import pytest
 from changedet.errors import ConfigError, NotFoundError
 from changedet.read import open_scene
 from changedet.read.bands import PRESETS, parse_mapping, parse_mappings
+from changedet.write.provenance import fingerprint
 from tests.data import texture, write_raster
 
 
@@ -19,6 +20,18 @@ def test_a_list_of_files_is_a_scene_however_it_is_written(tmp_path: Path) -> Non
         scene = open_scene(source)
         assert scene.names == ("B04", "B08")
         assert [Path(band.path).name for band in scene.bands] == ["x_B04.tif", "x_B08.tif"]
+
+
+def test_a_list_longer_than_a_name_may_be_is_a_scene_and_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"T33UXQ_20180328T100021_B{number:02d}_10m.tif" for number in range(1, 13)]
+    scene = open_scene(",".join(path.name for path in _files(tmp_path, *names)))
+    assert len(scene.bands) == 12
+    assert fingerprint(scene.path, scene.files)["files"] == 12
+    with pytest.raises(NotFoundError, match="does not exist"):
+        open_scene("x" * 300)
 
 
 def test_files_whose_names_say_nothing_keep_their_order_or_are_mapped(tmp_path: Path) -> None:
