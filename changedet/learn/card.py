@@ -115,17 +115,18 @@ def measure(network: ChangeNetwork, arguments: dict[str, Any], example: Labelled
 
 
 def _tiling(network: ChangeNetwork, before: Tensor, after: Tensor, crop_px: int) -> dict[str, Any]:
-    """Measure how the network can be tiled: the fields of the card that say so.
-
-    Raises:
-        ModelError: the example is too small for a halo to be measured.
-    """
+    """Measure how the network can be tiled: the fields of the card that say so."""
     chip = chip_of(network, before.shape[1], crop_px)
     if chip is not None:
         halo = fixed_halo(chip, network.stride)
         return {"tiling": "fixed_chip", "chip_px": chip, "halo_px": halo, "receptive_field_px": None}
-    halo = measure_halo(network, before, after, core=_core(before, network.stride))
-    return {"tiling": "exact", "halo_px": halo, "receptive_field_px": receptive_field(network, before.shape[1])}
+    field = receptive_field(network, before.shape[1])
+    try:
+        halo = measure_halo(network, before, after, core=_core(before, network.stride))
+    except ModelError:
+        # The example is too small to tell. A halo as wide as the field leaves nothing out.
+        halo = -(-field // network.stride) * network.stride
+    return {"tiling": "exact", "halo_px": halo, "receptive_field_px": field}
 
 
 def _seam(network: ChangeNetwork, before: Tensor, after: Tensor, chip: int | None) -> dict[str, Any]:

@@ -18,7 +18,8 @@ class TrainingLog:
     Args:
         folder: for log.csv, and for TensorBoard's event files.
         columns: names of the figures.
-        first: the step that comes next; rows from there on, of an attempt that was cut short, are dropped.
+        first: the step that comes next; rows from there on, of an attempt that was cut short, are dropped, and so are
+            the figures of a recipe that has changed since.
         tensorboard: write event files too.
 
     Raises:
@@ -30,7 +31,7 @@ class TrainingLog:
         self._columns = columns
         kept = [row for row in read_log(folder) if int(row["step"]) < first] if first else []
         with self._path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ("step", *columns), restval="")
+            writer = csv.DictWriter(file, ("step", *columns), restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
         self._events = _event_writer(folder, first) if tensorboard else None

@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
 from changedet.learn.card import _core, _seam, _tiling
+from changedet.learn.datasets import LabelledScene
+from changedet.learn.packaging import _example
 from changedet.network.fc_siam import FCSiamDiff
+from changedet.network.siamese import SiameseSMP
 from changedet.network.tinycd import TinyCD
 
 
@@ -39,3 +43,20 @@ def test_a_network_of_bounded_field_is_exact_and_has_no_seam() -> None:
     tiling = _tiling(network, before, after, 96)
     assert (tiling["tiling"], tiling["receptive_field_px"]) == ("exact", 106)
     assert _seam(network, before, after, None) == {}
+
+
+def test_where_the_example_is_too_small_to_measure_a_halo_it_is_the_field() -> None:
+    torch.manual_seed(0)
+    network = SiameseSMP(in_channels=2, encoder_depth=3, decoder_channels=[16, 8, 8]).eval()
+    tiling = _tiling(network, *torch.rand(2, 1, 2, 64, 64), 64)
+    field = tiling["receptive_field_px"]
+    assert field <= tiling["halo_px"] < field + network.stride
+    assert tiling["halo_px"] % network.stride == 0
+
+
+def test_the_example_is_the_middle_of_a_large_scene() -> None:
+    columns = np.broadcast_to(np.arange(2100, dtype=np.float16), (1, 40, 2100))
+    truth = np.zeros((40, 2100), np.uint8)
+    example = _example(LabelledScene("wide", columns, columns, truth, truth == 0))
+    assert example.shape == (40, 2048)
+    assert example.before[0, 0, 0] == 26

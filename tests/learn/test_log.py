@@ -25,6 +25,17 @@ def test_a_resumed_training_drops_the_rows_it_writes_again(tmp_path: Path) -> No
     assert rows[2]["loss"] == "0.333333"
 
 
+def test_a_figure_that_the_changed_recipe_no_longer_has_is_dropped(tmp_path: Path) -> None:
+    _write(tmp_path, range(3))
+    log = TrainingLog(tmp_path, ("loss", "dice"), first=2, tensorboard=False)
+    log.write(2, {"loss": 0.25, "dice": 0.5})
+    assert read_log(tmp_path) == [
+        {"step": "0", "loss": "1", "dice": ""},
+        {"step": "1", "loss": "0.5", "dice": ""},
+        {"step": "2", "loss": "0.25", "dice": "0.5"},
+    ]
+
+
 def test_a_training_that_begins_anew_begins_a_new_log(tmp_path: Path) -> None:
     _write(tmp_path, range(5))
     _write(tmp_path, range(2))
