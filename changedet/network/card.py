@@ -26,8 +26,9 @@ def _as_json(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _iso_date(value: str) -> str:
-    return date.fromisoformat(value).isoformat()
+def _iso_date(value: object) -> str:
+    # A number is no text, and pydantic gathers ValueErrors only.
+    return date.fromisoformat(str(value)).isoformat()
 
 
 JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(_as_json)]
@@ -128,8 +129,9 @@ class Card(BaseModel):
         stride: px; chips begin at its multiples.
         receptive_field_px: how far (px) an output pixel sees beyond the stride cell it lies in, so a halo at least as
             wide is exact; None where that has no bound.
-        halo_px: smallest halo (px) that leaves the 8-bit map unchanged but for one pixel in 10,000, measured; with
-            fixed chips a quarter of the chip, and the seams that it leaves are among the figures.
+        halo_px: smallest halo (px) that leaves the 8-bit map unchanged but for one pixel in 10,000, measured, or the
+            field where the scenes were too small for that; with fixed chips a quarter of the chip, and the seams that
+            it leaves are among the figures.
         tiling: "exact": with a halo as wide as the field, chips give the whole's answer; "fixed_chip": the answer
             depends on the chip, whose size belongs to the model.
         chip_px: side of that chip; None where tiling is exact.

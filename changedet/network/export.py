@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Literal, get_args
 
-from changedet.errors import ConfigError
+from changedet.errors import ConfigError, ModelError
 from changedet.network.ir import network_ir
 from changedet.network.shipped import file_digest, read_card, resolve_model
 
@@ -18,12 +18,18 @@ def export_names(model: str | Path, form: Format) -> tuple[str, ...]:
 
     Raises:
         NotFoundError: there is no such model.
-        ModelError: its card cannot be read.
+        ModelError: its card cannot be read, or its name is no name for a file.
         ConfigError: there is no such format.
     """
     if form not in get_args(Format):
         raise ConfigError(f"format {form!r}", expected=f"one of {', '.join(get_args(Format))}")
     name = read_card(model).name
+    # A card may come from anywhere, and its name must not lead out of the folder that is written to.
+    if name in (".", "..") or set(name) & set("/\\:\0"):
+        raise ModelError(
+            f"the card of {model} has the name {name!r}, which is no name for a file",
+            expected="a name without / \\ and :",
+        )
     return (f"{name}.onnx",) if form == "onnx" else (f"{name}.xml", f"{name}.bin")
 
 

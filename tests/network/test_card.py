@@ -33,6 +33,7 @@ def test_a_chip_of_fixed_size_claims_no_field(network: FCSiamDiff, make_card: Ca
         ({"tiling": "fixed_chip"}, "exact tiling needs"),
         ({"chip_px": 512}, "exact tiling needs"),
         ({"trained": "yesterday"}, "trained"),
+        ({"trained": None}, "trained"),
         ({"figures": {"f1": float("nan")}}, "not JSON compliant"),
         ({"arguments": {"width": {1, 2}}}, "not JSON serializable"),
         ({"colour": "red"}, "colour"),

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from changedet.cli import cli
 from changedet.config import RunConfig
 from changedet.detect.backend import open_detector
-from changedet.errors import ConfigError
+from changedet.errors import ConfigError, ModelError
 from changedet.grid import Window
 from changedet.grid.quantise import quantise
 from changedet.network.card import Card
@@ -102,3 +102,10 @@ def test_onnx_that_is_not_installed_is_missed(model: Path, tmp_path: Path, monke
 def test_another_format_is_refused(model: Path) -> None:
     with pytest.raises(ConfigError, match=r"format 'tflite'[\s\S]*onnx, openvino"):
         export_names(model, "tflite")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "..", "a:b", "a\\b"])
+def test_the_name_on_a_card_does_not_lead_out_of_the_folder(name: str, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny.safetensors", name=name)
+    with pytest.raises(ModelError, match="is no name for a file"):
+        export_names(model, "onnx")
