@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,14 @@ def evaluate(
     from changedet.config import EvaluateConfig, checked
     from changedet.learn.datasets import dataset_of, open_dataset
     from changedet.learn.evaluate import evaluate as evaluate_models
-    from changedet.learn.figures import markdown, write_evaluation
+    from changedet.learn.figures import EVALUATION_FILES, markdown, write_evaluation
+    from changedet.write.staging import atomic_paths
 
     config = checked(EvaluateConfig, given(options))
     found = open_dataset(dataset_of(dataset, split=split))
-    evaluation = evaluate_models(models, found, config, reporter(ctx))
-    if out is not None:
-        write_evaluation(evaluation, out, overwrite=overwrite)
+    # Before hours of scoring, not after: what is there already is refused.
+    with nullcontext() if out is None else atomic_paths(out, EVALUATION_FILES, overwrite=overwrite) as folder:
+        evaluation = evaluate_models(models, found, config, reporter(ctx))
+        if folder is not None:
+            write_evaluation(evaluation, folder)
     click.echo(markdown(evaluation), nl=False)

@@ -9,22 +9,16 @@ from typing import Any
 from changedet.learn.draw import draw_scores
 from changedet.learn.evaluate import RATIOS, Evaluation
 from changedet.learn.objects import IOUS, SIZES_M2
-from changedet.write.staging import atomic_path
+
+EVALUATION_FILES = ("evaluation.json", "evaluation.md", "evaluation.png")
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, *, overwrite: bool = False) -> None:
-    """Write evaluation.json, evaluation.md and evaluation.png into a folder.
-
-    Raises:
-        OutputExistsError: one is there and `overwrite` is not set.
-        OutputError: one cannot be written.
-    """
-    with atomic_path(folder / "evaluation.json", overwrite=overwrite) as path:
-        path.write_text(json.dumps(evaluation.as_json(), indent=1), encoding="utf-8")
-    with atomic_path(folder / "evaluation.md", overwrite=overwrite) as path:
-        path.write_text(markdown(evaluation), encoding="utf-8")
-    with atomic_path(folder / "evaluation.png", overwrite=overwrite) as path:
-        draw_scores(path, [(model.card.name, model.pixels, model.threshold) for model in evaluation.models])
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write the files of `EVALUATION_FILES` into a folder that exists."""
+    table, text, curves = (folder / name for name in EVALUATION_FILES)
+    table.write_text(json.dumps(evaluation.as_json(), indent=1), encoding="utf-8")
+    text.write_text(markdown(evaluation), encoding="utf-8")
+    draw_scores(curves, [(model.card.name, model.pixels, model.threshold) for model in evaluation.models])
 
 
 def markdown(evaluation: Evaluation) -> str:

@@ -106,12 +106,12 @@ def test_two_models_on_two_cities(tmp_path: Path, cities: LabelledDataset) -> No
         assert total.tp + total.fn + total.fp + total.tn == 2 * 64 * 64
     assert "does not say what it learned from" in evaluation.warnings[0]
     assert len(evaluation.warnings) == 2
-    write_evaluation(evaluation, tmp_path / "out")
-    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    write_evaluation(evaluation, tmp_path)
+    content = json.loads((tmp_path / "evaluation.json").read_text())
     assert content == json.loads(json.dumps(evaluation.as_json()))
     assert content["over_models"]["f1"]["sd"] == 0  # equal weights
-    assert (tmp_path / "out" / "evaluation.png").read_bytes()[:4] == b"\x89PNG"
-    assert "mean ± sd over models" in (tmp_path / "out" / "evaluation.md").read_text()
+    assert (tmp_path / "evaluation.png").read_bytes()[:4] == b"\x89PNG"
+    assert "mean ± sd over models" in (tmp_path / "evaluation.md").read_text()
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -173,6 +173,7 @@ def test_the_command_prints_the_table_and_writes_the_files(tmp_path: Path, make_
     assert names == {"evaluation.json", "evaluation.md", "evaluation.png"}
     again = call("evaluate", model, root, "-o", tmp_path / "out")
     assert (again.exit_code, "--overwrite" in again.stderr) == (7, True)
+    assert "F1" not in again.stderr, "refused before anything is scored"
     assert call("-q", "evaluate", model, root, "--split", "test").exit_code == 2
 
 
