@@ -17,6 +17,7 @@ from changedet.errors import ConfigError
 from changedet.learn import parallel
 from changedet.learn.datasets import open_dataset, refuse_overlap
 from changedet.learn.packaging import package
+from changedet.learn.recipe import keep_recipe
 from changedet.learn.task import Task, held_out, run_task
 
 Report = Callable[[str], None]
@@ -36,8 +37,8 @@ def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report
         The model files; none in processes of torchrun but the first.
 
     Raises:
-        ConfigError: the folds are not a partition of the scenes, scenes of two folds share ground, or several jobs
-            under torchrun.
+        ConfigError: the folds are not a partition of the scenes, scenes of two folds share ground, several jobs
+            under torchrun, or a training that was begun with another recipe.
     """
     _check_folds(config)
     with parallel.joined():
@@ -64,6 +65,11 @@ def _train_all(config: TrainConfig, jobs: int, report: Report) -> list[Task]:
 
 def carry_out(tasks: Iterable[Task], jobs: int, report: Report) -> None:
     """Run the tasks that have no result yet, `jobs` at a time; the first failure is raised."""
+    tasks = list(tasks)
+    if parallel.rank() == 0:
+        for task in tasks:
+            bands, candidate = task.config.models[task.model].bands, task.config.candidates[task.candidate]
+            keep_recipe(task.folder, task.config, candidate, bands=bands, held_out=task.held_out)
     left = [task for task in tasks if not (task.folder / "result.json").exists()]
     if parallel.size() > 1:
         _carry_out_together(left, jobs, report)

@@ -28,6 +28,7 @@ from changedet.learn.packaging import measured_once
 from changedet.learn.predict import chip_of
 from changedet.learn.pseudo import pseudo_labelled
 from changedet.learn.rate import threshold_of_rate
+from changedet.learn.recipe import keep_recipe
 from changedet.learn.scene_term import SceneTerm, fit_scene_term, scene_moments
 from changedet.learn.task import progress_to, scenes_of
 from changedet.learn.train import Unlabelled, built_with, train
@@ -53,7 +54,7 @@ def pretrain_models(config: PretrainConfig, *, command: str, report: Callable[[s
         The model files; none in processes of torchrun but the first.
 
     Raises:
-        ConfigError: there is nothing to map, or nothing to learn from.
+        ConfigError: there is nothing to map, nothing to learn from, or a training that was begun with another recipe.
     """
     if not (config.made or config.pseudo):
         raise ConfigError("places alone teach an encoder and no map", expected="made or pseudo too")
@@ -65,6 +66,10 @@ def pretrain_models(config: PretrainConfig, *, command: str, report: Callable[[s
 def _pretrain(model: str, config: PretrainConfig, command: str, report: Callable[[str], None]) -> Path:
     bands, path = config.models[model].bands, config.out / f"{model}.safetensors"
     scenes = learned_from(config, bands)
+    if parallel.rank() == 0:
+        # The statistic joins what was learned; its weight takes no part in learning.
+        alone = config.model_copy(update={"urban_weight": 0.0, "neighbour_weight": 0.0})
+        keep_recipe(config.out / model, alone, config.network, bands=bands)
     network = learn(model, config, scenes)
     if parallel.rank() > 0:
         return path

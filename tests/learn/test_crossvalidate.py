@@ -120,6 +120,12 @@ def test_the_model_file_holds_the_network_trained_on_all_cities(trained: _Traine
     assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
 
 
+def test_a_second_call_with_another_recipe_is_refused(trained: _Trained) -> None:
+    other = trained.config.model_copy(update={"urban_weight": 2 * _WEIGHT})
+    with pytest.raises(ConfigError, match=r"begun with urban_weight .* now[\s\S]*another out"):
+        train_models(other, jobs=1, command="changedet train it", report=lambda line: None)
+
+
 def test_a_second_call_trains_and_measures_nothing(trained: _Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     def stamps() -> dict[Path, int]:
         kept = ("checkpoint.safetensors", "log.csv", "result.json")
