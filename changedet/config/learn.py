@@ -343,6 +343,16 @@ class Recipe(Config):
             raise ValueError("neighbour_weight goes with urban_weight, which is 0")
         return self
 
+    @model_validator(mode="after")
+    def _bands_fit(self) -> Self:
+        # Likewise.
+        for name, plan in self.models.items():
+            if len(set(plan.bands)) < len(plan.bands):
+                raise ValueError(f"models.{name}.bands names one twice")
+            if set(plan.bands) <= set(self.augment.optional_bands):
+                raise ValueError(f"augment.optional_bands holds all bands of models.{name}; expected some of them")
+        return self
+
 
 class TrainConfig(Recipe):
     """The `train` block of a pipeline file: cross-validate candidates for each model, then train the best on all data.
@@ -365,6 +375,12 @@ class TrainConfig(Recipe):
             unknown = [candidate for candidate in plan.candidates if candidate not in self.candidates]
             if unknown:
                 raise ValueError(f"models.{name}.candidates: {unknown[0]!r} is none of {', '.join(self.candidates)}")
+        return self
+
+    @model_validator(mode="after")
+    def _statistic_knows_one_kind(self) -> Self:
+        if self.urban_weight and (self.data.classes or self.data.covers):
+            raise ValueError("urban_weight goes with change or no change, and data tells several kinds apart")
         return self
 
     @model_validator(mode="after")

@@ -54,3 +54,11 @@ def test_a_recipe_says_at_once_what_its_card_would_say_in_the_end(make_config: C
     assert make_config(urban_weight=2.0, neighbour_weight=1.0).neighbour_weight == 1.0
     with pytest.raises(ValueError, match="neighbour_weight goes with urban_weight"):
         make_config(neighbour_weight=1.0)
+    with pytest.raises(ValueError, match="urban_weight goes with change or no change"):
+        make_config(urban_weight=2.0, data={"kind": "folders", "root": "nowhere", "classes": ["built", "cleared"]})
+    models = {"tiny": {"summary": "Twice red.", "bands": ["B04", "B04"]}}
+    with pytest.raises(ValueError, match=r"models\.tiny\.bands names one twice"):
+        make_config(models=models)
+    lost = {"crop_px": 32, "band_dropout": 0.5, "optional_bands": ["B12", *BANDS]}
+    with pytest.raises(ValueError, match=r"optional_bands holds all bands of models\.tiny"):
+        make_config(augment=lost)
