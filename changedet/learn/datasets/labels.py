@@ -34,6 +34,7 @@ NOT_KNOWN: Final = 255
 Decoder: TypeAlias = Callable[[NDArray[Any]], Truth]
 
 _BLOCK_PX = 2048
+_PARQUET = ".parquet"
 # Layers that say where the truth is known, and columns that say whether a polygon is a change or a refuted one.
 AREA_LAYERS = ("area", "aoi", "reviewed")
 CHANGED_COLUMNS = ("changed", "label")
@@ -278,6 +279,8 @@ def read_polygons(
 
 
 def _layers(path: Path) -> list[str]:
+    if path.suffix.lower() == _PARQUET:
+        return ["changes"]
     try:
         return [str(name) for name, _ in pyogrio.list_layers(path)]
     except (DataSourceError, DataLayerError) as error:
@@ -285,7 +288,7 @@ def _layers(path: Path) -> list[str]:
 
 
 def _read_layer(path: Path, layer: str, geobox: GeoBox) -> gpd.GeoDataFrame:
-    table = gpd.read_file(path, layer=layer)
+    table = _read_parquet(path) if path.suffix.lower() == _PARQUET else gpd.read_file(path, layer=layer)
     if not isinstance(table, gpd.GeoDataFrame) or table.crs is None:
         raise SceneError(f"layer {layer} of {path} has no coordinate system", expected="one")
     table = table[~table.geometry.isna() & ~table.geometry.is_empty].to_crs(str(geobox.crs))
@@ -293,6 +296,15 @@ def _read_layer(path: Path, layer: str, geobox: GeoBox) -> gpd.GeoDataFrame:
     if not kinds <= {"Polygon", "MultiPolygon"}:
         raise SceneError(f"layer {layer} of {path} holds {', '.join(sorted(kinds))}", expected="polygons")
     return table
+
+
+def _read_parquet(path: Path) -> gpd.GeoDataFrame:
+    """Read GeoParquet, which the GDAL of the wheels cannot."""
+    try:
+        return gpd.read_parquet(path)
+    # pyarrow's own errors are ValueErrors and OSErrors.
+    except (ValueError, OSError) as error:
+        raise SceneError(f"{path} is not GeoParquet ({error})", expected="polygons, e.g. a GeoPackage") from error
 
 
 def _changed_column(table: gpd.GeoDataFrame, path: Path) -> Bools:

@@ -28,7 +28,10 @@ def _folder(root: Path, polygons: gpd.GeoDataFrame, name: str = "labels.gpkg") -
     root.mkdir(exist_ok=True)
     for role in ("before", "after"):
         write_raster(root / f"{role}.tif", np.full((1, *_SIZE), 2000, np.uint16), names=["red"])
-    polygons.to_file(root / name)
+    if name.endswith(".parquet"):
+        polygons.to_parquet(root / name)
+    else:
+        polygons.to_file(root / name)
     return root
 
 
@@ -36,7 +39,7 @@ def _source(folder: Path) -> SceneSource:
     return open_dataset(dataset_of(str(folder))).scenes[0]
 
 
-@pytest.mark.parametrize("name", ["labels.gpkg", "labels.geojson", "labels.shp", "labels.fgb"])
+@pytest.mark.parametrize("name", ["labels.gpkg", "labels.geojson", "labels.shp", "labels.fgb", "labels.parquet"])
 @pytest.mark.parametrize("crs", [UTM, 4326])
 def test_polygons_of_any_format_and_crs_cover_their_pixels(tmp_path: Path, name: str, crs: int | str) -> None:
     polygons = gpd.GeoDataFrame(geometry=[_box(3, 5, 4, 6), _box(20.1, 30.1, 5, 5)], crs=UTM)
@@ -138,6 +141,9 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "text.gpkg").write_text("no such thing")
     with pytest.raises(SceneError, match="is not a vector file"):
         read_polygons(tmp_path / "text.gpkg", grid)
+    (tmp_path / "text.parquet").write_text("no such thing")
+    with pytest.raises(SceneError, match="is not GeoParquet"):
+        read_polygons(tmp_path / "text.parquet", grid)
     gpd.GeoDataFrame({"label": [1, 7]}, geometry=[_box(3, 5, 4, 6)] * 2, crs=UTM).to_file(tmp_path / "seven.gpkg")
     with pytest.raises(SceneError, match=r"column label of .* holds 7[\s\S]*0 or false for a reviewed"):
         read_polygons(tmp_path / "seven.gpkg", grid)
