@@ -56,15 +56,16 @@ def finetune(
     changedet finetune s2-urban before.tif after.tif --labels reviewed.gpkg -o mine.safetensors
     changedet run before.tif after.tif --model mine.safetensors -o out
     """
-    from changedet.config import FinetuneConfig, check_options, checked
+    from changedet.config import FinetuneConfig, RunConfig, check_options, checked
     from changedet.detect.scenes import open_scenes
     from changedet.learn.finetune import finetune as finetune_model
     from changedet.network.package import save_model
+    from changedet.report.command import typed
+    from changedet.write.provenance import redact
     from changedet.write.staging import atomic_path
 
+    read = check_options(given(reading))
     options = {
-        "name": out.stem,
-        "command": shlex.join(["changedet", "finetune", model, before, after, "--labels", str(labels)]),
         "steps": steps,
         "minutes": minutes,
         "held_out_share": held_out_share,
@@ -72,8 +73,12 @@ def finetune(
         "seed": seed,
     }
     # A share or a seed of 0 was said, unlike a flag that is not set.
-    config = checked(FinetuneConfig, {name: value for name, value in options.items() if value is not None})
-    read = check_options(given(reading))
+    said = {name: value for name, value in options.items() if value is not None}
+    own = {"held_out" if name == "held_out_share" else name: value for name, value in said.items()}
+    parts = [model, before, after, "--labels", str(labels), *typed(own, {})]
+    parts += typed(read.model_dump(mode="json"), RunConfig().model_dump(mode="json"))
+    line = shlex.join(["changedet", "finetune", *map(redact, parts)])
+    config = checked(FinetuneConfig, {**said, "name": out.stem, "command": line})
     with atomic_path(out, overwrite=overwrite) as path:
         result = finetune_model(model, open_scenes(before, after, read), labels, read, config, reporter(ctx))
         save_model(path, result.model.network, result.model.card)

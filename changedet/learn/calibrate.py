@@ -71,13 +71,14 @@ def calibrate(
         wish: for the threshold.
         method: of calibration.
         config: how scenes are scored.
-        report: hears a line a scene.
+        report: hears a line a scene, and what should be known of the figures.
 
     Raises:
         ConfigError: the model learned from these scenes, they hold only change or none, or the wish cannot be had.
     """
     model = load_model(name)
-    check_places(model.card, dataset, config)
+    for note in check_places(model.card, dataset, config):
+        report(f"note: {note}")
     if model.card.urban_weight and method == "isotonic":
         raise ConfigError(
             f"an isotonic calibration of {name}, which is joined with a statistic of the pair",

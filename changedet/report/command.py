@@ -36,9 +36,14 @@ def options_of(record: Mapping[str, Any], defaults: RunConfig) -> list[str]:
     chosen = {**parameters, "model": model, "threshold": asked or parameters["threshold"]}
     models = [part for name in [model, *chosen.pop("ensemble", [])] if name for part in ("--model", name)]
     del chosen["model"]
-    return models + [
+    return models + typed(chosen, usual)
+
+
+def typed(options: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
+    """Return options, by name, as a user types them, as far as they are not the usual ones."""
+    return [
         part
-        for name, value in chosen.items()
+        for name, value in options.items()
         if name not in LEFT_OUT and value != usual.get(name)
         for part in _option(name, value)
     ]

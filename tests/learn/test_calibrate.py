@@ -127,6 +127,7 @@ def test_the_new_file_is_calibrated_wherever_it_is_used(
     result = call("calibrate", model, root, "--recall", 0.5, "--method", method, "-o", out, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "expected calibration error" in result.stdout
+    assert "does not say what it learned from" in result.stderr
     card, old = read_card(out), read_card(model)
     assert card.calibration is not None
     assert (card.calibration.method, card.calibration.data) == (method, "oscd")

@@ -106,7 +106,8 @@ def test_the_command_writes_a_model_that_runs_and_says_where_it_comes_from(tmp_p
     out = tmp_path / "mine.safetensors"
     pair = SAMPLE / "before.tif", SAMPLE / "after.tif"
     labels = SAMPLE / "labels.gpkg"
-    result = call("finetune", model, *pair, "--labels", labels, "--steps", 2, "--minutes", 0.2, "-o", out)
+    options = ("--labels", labels, "--steps", 2, "--minutes", 0.2, "--held-out", 0.3, "--nodata", 0)
+    result = call("finetune", model, *pair, *options, "-o", out)
     assert result.exit_code == 0, result.output
     assert "polygons held out and the ground around them" in result.stdout
     card, base = read_card(out), read_card(model)
@@ -114,7 +115,8 @@ def test_the_command_writes_a_model_that_runs_and_says_where_it_comes_from(tmp_p
     assert card.parents == (f"base {load_model(model).digest}",)
     assert [p.name for p in card.places] == ["elsewhere", "labels"]
     assert card.threshold == base.threshold
-    assert "finetune" in card.command
+    said = "--steps 2 --minutes 0.2 --held-out 0.3 --nodata 0.0"
+    assert card.command == f"changedet finetune {model} {pair[0]} {pair[1]} --labels {labels} {said}"
     assert card.figures["parent"] == base.figures
     bounds = (437_000, 5_325_000, 437_800, 5_325_800)
     mapped = run(*pair, tmp_path / "out", model=str(out), bounds=bounds, backend="torch", device="cpu")
