@@ -56,7 +56,8 @@ def mask_clouds(
     # Around all that opens a file: GDAL's environment must outlive what is open in it.
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         scene = open_scene(source, mapping=parse_mapping(bands) if bands else None).select(_BANDS)
-        scaling, nodata = scaling_of(scene), nodata_of(scene, scene)
+        nodata = nodata_of(scene, scene)
+        scaling = scaling_of(scene, nodata)
         with (
             SceneReader(scene, scene.geobox, scaling=scaling, nodata=nodata) as reader,
             atomic_path(out, overwrite=overwrite) as path,

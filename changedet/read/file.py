@@ -25,6 +25,9 @@ from changedet.read.resample import Locator, resample
 from changedet.read.scene import Band
 from changedet.remote import settings_for
 
+# Floating-point values from here on are what writers call no data: the type's largest, each rounded its own way.
+LARGEST = 3.4e38
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
@@ -127,11 +130,12 @@ class OpenFile:
     def _stored(self, window: Window) -> Floats:
         """Return the file's own pixels in a window inside it, NaN where it has none."""
         raw = self._dataset.read(self._indexes, window=rasterio_window(window))
-        values: Floats = raw.astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond single precision is infinite, and so invalid
+            values: Floats = raw.astype(np.float32)
         if self._nodata is not None:
             np.copyto(values, np.float32(np.nan), where=raw == self._nodata)
         if not np.issubdtype(raw.dtype, np.integer):
-            np.copyto(values, np.float32(np.nan), where=~np.isfinite(values))
+            np.copyto(values, np.float32(np.nan), where=~(np.abs(values) < LARGEST))
         if self._hides:
             np.copyto(values, np.float32(np.nan), where=self._hidden(window))
         return values

@@ -133,13 +133,13 @@ class RasterPair:
         self.before = before
         self.after = after
         self._geobox = geobox or target_grid(before.geobox, after.geobox, options.grid)
-        self.scaling: DatesScaling = scaling or (
-            scaling_of(before, options.scale[0], options.offset[0], lenient=lenient),
-            scaling_of(after, options.scale[1], options.offset[1], lenient=lenient),
-        )
         self.nodata: tuple[tuple[Nodata, ...], tuple[Nodata, ...]] = (
             nodata_of(before, after, options.nodata[0]),
             nodata_of(after, before, options.nodata[1]),
+        )
+        self.scaling: DatesScaling = scaling or (
+            scaling_of(before, self.nodata[0], options.scale[0], options.offset[0], lenient=lenient),
+            scaling_of(after, self.nodata[1], options.scale[1], options.offset[1], lenient=lenient),
         )
         self.readers = self._opened()
         self._beside = ThreadPoolExecutor(1, "changedet-after")

@@ -19,7 +19,8 @@ from tests.data import texture, write_raster
 def test_reflectance_follows_from_the_type(tmp_path, dtype, largest, scale, why):
     image = texture(40, 40) / 0.5 * largest
     path = write_raster(tmp_path / "scene.tif", image.astype(dtype))
-    (scaling,) = scaling_of(open_scene(path))
+    scene = open_scene(path)
+    (scaling,) = scaling_of(scene, nodata_of(scene, scene))
     assert (scaling.scale, scaling.offset) == (scale, 0.0)
     assert why in scaling.why
 
@@ -27,20 +28,23 @@ def test_reflectance_follows_from_the_type(tmp_path, dtype, largest, scale, why)
 def test_tags_come_before_the_type_and_the_user_before_the_tags(tmp_path):
     path = write_raster(tmp_path / "scene.tif", np.ones((9, 9), "uint16"), scale=2.75e-05, offset=-0.2)
     scene = open_scene(path)
-    (tagged,) = scaling_of(scene)
-    (asked,) = scaling_of(scene, 0.5)
+    nodata = nodata_of(scene, scene)
+    (tagged,) = scaling_of(scene, nodata)
+    (asked,) = scaling_of(scene, nodata, 0.5)
     assert (tagged.scale, tagged.offset, tagged.why) == (2.75e-05, -0.2, "scale and offset tags")
     assert (asked.scale, asked.offset, asked.why) == (0.5, 0.0, "as asked")
 
 
-@pytest.mark.parametrize("kind", ["mask", "alpha", "nodata"])
+@pytest.mark.parametrize("kind", ["mask", "alpha", "nodata", "asked"])
 def test_bytes_without_data_say_nothing_about_the_scale(tmp_path, kind):
     valid = np.zeros((40, 40), bool)
     valid[:8] = True
     image = np.where(valid, texture(40, 40), 9_000).astype("float32")
-    told = {"nodata": 9_000} if kind == "nodata" else {kind: valid * 255}
+    told = {"mask": {"mask": valid}, "alpha": {"alpha": valid * 255}, "nodata": {"nodata": 9_000}, "asked": {}}[kind]
     path = write_raster(tmp_path / "scene.tif", np.stack([image] * 4), **told)
-    assert {scaling.scale for scaling in scaling_of(open_scene(path))} == {1.0}
+    scene = open_scene(path)
+    asked = 9_000 if kind == "asked" else None
+    assert {scaling.scale for scaling in scaling_of(scene, nodata_of(scene, scene, asked))} == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.shutil import copy
@@ -220,7 +221,8 @@ def test_a_band_that_gdal_takes_for_alpha_is_data_where_it_is_said_to_be(tmp_pat
 
 def _reader(path: Path, target: GeoBox) -> SceneReader:
     scene = open_scene(path)
-    return SceneReader(scene, target, scaling=scaling_of(scene), nodata=nodata_of(scene, scene))
+    nodata = nodata_of(scene, scene)
+    return SceneReader(scene, target, scaling=scaling_of(scene, nodata), nodata=nodata)
 
 
 @pytest.mark.parametrize("offset", [(-7, -9), (-7.4, -9.3)], ids=["direct", "warped"])
@@ -235,6 +237,30 @@ def test_outside_the_file_is_invalid_without_any_nodata(tmp_path, offset, dtype)
     rows, cols = np.arange(70) + 0.5 + row, np.arange(60) + 0.5 + col
     covered = np.outer((rows > 0) & (rows < 40), (cols > 0) & (cols < 30))
     assert np.array_equal(valid, covered)
+
+
+@pytest.mark.parametrize("offset", [0, -3.5])
+@pytest.mark.parametrize(
+    ("stored", "tag"),
+    [
+        ("-3.4028235e38", -3.4028230607370965e38),
+        ("-3.4028235e38", -1.7976931348623157e308),
+        ("3.4028235e38", 1.7976931348623157e308),
+        ("-inf", -1.7976931348623157e308),
+    ],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_largest_values_are_no_data_however_their_tag_was_rounded(tmp_path, stored, tag, offset):
+    image = texture(*GRID.shape).astype("float32")
+    image[:20] = float(stored)
+    path = write_raster(tmp_path / "a.tif", np.stack([image]))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.nodata = tag  # comes back as single precision has it, infinite too
+    with _reader(path, geobox(*GRID.shape, row=offset)) as reader:
+        values, valid = reader.read(Window(0, 0, *GRID.shape))
+    assert not valid[:23].any() if offset else not valid[:20].any()
+    assert valid[25:].all()
+    assert 0 < values[0][valid].max() < 2
 
 
 @pytest.mark.parametrize("place", PLACES)
