@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from changedet.errors import ConfigError
 from changedet.grid.lattice import crs_name, pixel_offset, without_jump, wrapped
@@ -20,6 +22,8 @@ from changedet.read.survey import Survey
 
 # Share of valid pixels; fewer may be shadow, or water.
 _NOTICEABLE_ZEROS = 0.005
+# Points along each axis by which a grid is found whose corners have no place on earth.
+_STEPS = 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +158,7 @@ def report_pair(
 ) -> PairReport:
     """Tell what a survey saw of a pair, and what is done about it."""
     height, width = pair.geobox.shape
-    lon, lat = to_lonlat(pair.geobox, np.array([0, 0, height, height]), np.array([0, width, 0, width]))
-    lon = without_jump(lon)
+    lon, lat = _extremes(pair.geobox)
     return PairReport(
         before=_report_scene(pair, 0),
         after=_report_scene(pair, 1),
@@ -174,6 +177,17 @@ def report_pair(
             *([f"WARNING: {radiometry.warning}"] if radiometry and radiometry.warning else []),
         ),
     )
+
+
+def _extremes(geobox: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return longitudes, without a jump, and latitudes of a grid's corners; if those are in space, of points inside."""
+    for steps in (2, _STEPS):
+        rows, cols = np.meshgrid(*(np.linspace(0, side, steps) for side in geobox.shape), indexing="ij")
+        lon, lat = to_lonlat(geobox, rows.ravel(), cols.ravel())
+        known = np.isfinite(lon) & np.isfinite(lat)
+        if known.all():
+            break
+    return without_jump(lon[known]), lat[known]
 
 
 def _report_scene(pair: RasterPair, which: int) -> SceneReport:

@@ -44,7 +44,7 @@ class Map:
     def context(self) -> dict[str, Any]:
         """Return what the template shows, and where the grid is."""
         table = lonlat_table(self.geobox)
-        middle = {axis: float(np.mean(table[axis])) for axis in ("lon", "lat")}
+        middle = {axis: float(np.nanmean(np.array(table[axis], dtype=np.float64))) for axis in ("lon", "lat")}
         up = up_azimuth(self.geobox)
         return {
             "pictures": self.pictures,

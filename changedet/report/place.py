@@ -25,31 +25,51 @@ def lonlat_table(geobox: GeoBox) -> dict[str, Any]:
 
     Returns:
         `size` n; `lon` and `lat`, n rows of n degrees, west to east without a jump at the antimeridian (so lon may
-        pass 180); `off_px`, how far interpolation is off at worst.
+        pass 180), None where the grid has no place on earth; `off_px`, how far interpolation is off at worst, None
+        where no cell of the table has all its corners.
     """
     for size in _SIZES:
         lon, lat = _at(geobox, size)
         off = _worst(geobox, lon, lat)
         if off <= _WANTED_PX:
             break
-    return {"size": size, "lon": np.round(lon, 7).tolist(), "lat": np.round(lat, 7).tolist(), "off_px": round(off, 3)}
+    return {
+        "size": size,
+        "lon": _listed(lon),
+        "lat": _listed(lat),
+        "off_px": round(off, 3) if math.isfinite(off) else None,
+    }
+
+
+def _listed(degrees: NDArray[np.float64]) -> list[list[float | None]]:
+    return [[value if math.isfinite(value) else None for value in row] for row in np.round(degrees, 7).tolist()]
 
 
 def _at(geobox: GeoBox, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     height, width = geobox.shape
     rows, cols = np.meshgrid(np.linspace(0, height, size), np.linspace(0, width, size), indexing="ij")
     lon, lat = to_lonlat(geobox, rows.ravel(), cols.ravel())
-    return without_jump(lon).reshape(size, size), lat.reshape(size, size)
+    # Around the disc that a satellite far out sees, and at the rim of a map of the world, there is nothing.
+    known = np.isfinite(lon) & np.isfinite(lat)
+    lon[~known], lat[~known] = np.nan, np.nan
+    if known.any():
+        lon[known] = without_jump(lon[known])
+    return lon.reshape(size, size), lat.reshape(size, size)
 
 
 def _worst(geobox: GeoBox, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> float:
-    """Return the largest distance, in px, between the middle of a cell and what its corners say of it."""
+    """Return the largest distance, in px, between the middle of a cell and what its corners say of it.
+
+    Infinite where no cell has all of them.
+    """
     size = 2 * len(lon) - 1
     true_lon, true_lat = (axis[1::2, 1::2] for axis in _at(geobox, size))
     mid_lon, mid_lat = ((axis[:-1, :-1] + axis[:-1, 1:] + axis[1:, :-1] + axis[1:, 1:]) / 4 for axis in (lon, lat))
     east = (mid_lon - true_lon) * _METRES_A_DEGREE * np.cos(np.radians(true_lat))
     north = (mid_lat - true_lat) * _METRES_A_DEGREE
-    return float(np.hypot(east, north).max() / min(ground_resolution(geobox)))
+    off = np.hypot(east, north)
+    known = off[np.isfinite(off)]
+    return float(known.max()) / min(ground_resolution(geobox)) if known.size else math.inf
 
 
 def up_azimuth(geobox: GeoBox) -> float:

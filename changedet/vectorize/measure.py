@@ -67,6 +67,11 @@ def _measured(geometries: Geometries, crs: pyproj.CRS) -> tuple[NDArray[np.float
     angles = (
         np.stack(to_geographic.transform(points[:, 0], points[:, 1])) * geographic.axis_info[0].unit_conversion_factor
     )
+    # A grid that is told by the middles of its pixels passes a pole by half of one, where there is no ground. Neither
+    # is there beside the disc of the earth.
+    angles[1] = np.clip(angles[1], -np.pi / 2, np.pi / 2)
+    on_ground = np.isfinite(angles).all(axis=0)
+    angles, ring_of_point = angles[:, on_ground], ring_of_point[on_ground]
     starts = np.searchsorted(ring_of_point, np.arange(len(rings) + 1))
     measured = [_ring_measures(geod, angles[:, start:stop]) for start, stop in pairwise(starts)]
     area, perimeter = np.array(measured, dtype=np.float64).reshape(-1, 2).T

@@ -17,17 +17,23 @@ import numpy as np
 import pystac
 import rasterio
 import shapely
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 from shapely.affinity import translate
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from changedet.grid.lattice import without_jump, wrapped
+from changedet.grid.lattice import transformed, without_jump, wrapped
 
 _COG = str(pystac.MediaType.COG)
 _VRT = "application/x-gdal-vrt"
+# Points along a side of a grid by which it is brought to longitude and latitude.
+_STEPS = 64
+# A wider gap between the longitudes of so many is no chance (degrees).
+_GAP = 20.0
 # Name of a result → (title, media type, roles), as the best practices of STAC name roles.
 _ASSETS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "probability.tif": ("Probability of change", _COG, ("data",)),
@@ -99,15 +105,54 @@ def extent_of(grid: GeoBox) -> tuple[dict[str, Any], list[float]]:
 
     Across the antimeridian the outline is cut in two and west is the greater (RFC 7946, sections 3.1.9 and 5.2).
     """
-    points = shapely.get_coordinates(shapely.get_exterior_ring(grid.geographic_extent.geom))
-    lon = without_jump(points[:, 0])
-    lon += wrapped(float(lon.min())) - lon.min()
-    outline: BaseGeometry = shapely.Polygon(np.column_stack([lon, points[:, 1]]))
+    outline = _outline(grid)
     west, south, east, north = outline.bounds
     if east > 180:
         here, beyond = (outline.intersection(shapely.box(edge, -90, edge + 360, 90)) for edge in (-180, 180))
         outline = here.union(translate(beyond, xoff=-360))
-    return dict(mapping(outline)), [west, south, wrapped(east), north]
+    return dict(mapping(outline)), [west, south, east if east == 180 else wrapped(east), north]
+
+
+def _outline(grid: GeoBox) -> BaseGeometry:
+    """Return the outline in longitude, from -180 on and without a jump, and latitude."""
+    sides = shapely.segmentize(shapely.box(0, 0, *grid.shape).exterior, max(grid.shape) / _STEPS)
+    lon, lat = _to_lonlat(grid, *shapely.get_coordinates(sides).T)
+    if not (np.isfinite(lon) & np.isfinite(lat)).all():
+        return _extremes(grid)
+    # Around a pole, a ring goes once around the earth; beside it, it comes back by the way that it went.
+    if abs(((np.diff(lon) + 180.0) % 360.0 - 180.0).sum()) > 180.0:
+        return _cap(lon, lat)
+    lon, lat = shapely.get_coordinates(shapely.get_exterior_ring(grid.geographic_extent.geom)).T
+    lon = without_jump(lon)
+    return shapely.Polygon(np.column_stack([lon + wrapped(float(lon.min())) - lon.min(), np.clip(lat, -90.0, 90.0)]))
+
+
+def _cap(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> BaseGeometry:
+    """Return what a ring around a pole holds, as a polygon from -180° to 180° up to the pole."""
+    order, pole = np.argsort(lon), math.copysign(90.0, lat.mean())
+    edge = float(np.interp(180.0, lon[order], lat[order], period=360.0))
+    rim = np.column_stack([lon, lat])[order]
+    return shapely.Polygon([(-180, edge), *rim.tolist(), (180, edge), (180, pole), (-180, pole)])
+
+
+def _extremes(grid: GeoBox) -> BaseGeometry:
+    """Return the box of longitude and latitude around a grid whose sides lie beside the earth, as around its disc."""
+    rows, cols = (np.linspace(0, side, _STEPS) for side in grid.shape)
+    lon, lat = _to_lonlat(grid, *(axis.ravel() for axis in np.meshgrid(rows, cols)))
+    known = np.isfinite(lon) & np.isfinite(lat)
+    lon, lat = np.sort(lon[known]), lat[known]
+    gaps = np.diff(lon, append=lon[0] + 360.0)
+    widest = int(gaps.argmax())
+    west, width = (-180.0, 360.0) if gaps[widest] < _GAP else (lon[(widest + 1) % len(lon)], 360.0 - gaps[widest])
+    return shapely.box(west, lat.min(), west + width, lat.max())
+
+
+def _to_lonlat(
+    grid: GeoBox, rows: NDArray[np.float64], cols: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = transformed(grid.affine, cols, rows)
+    lon, lat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(x, y)
+    return np.asarray(lon), np.asarray(lat)
 
 
 def _add_asset(item: pystac.Item, path: Path) -> None:

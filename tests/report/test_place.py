@@ -1,5 +1,7 @@
 """Longitude and latitude from a table, as the page interpolates in it."""
 
+import json
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -44,6 +46,18 @@ def test_longitudes_do_not_jump_at_the_antimeridian() -> None:
     lon = np.array(lonlat_table(GRIDS["antimeridian"])["lon"])
     assert (np.diff(lon, axis=1) > 0).all()
     assert lon.min() < 180 < lon.max()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_around_the_disc_of_the_earth_there_is_no_place() -> None:
+    affine, crs = Affine(2e5, 0, -6.4e6, 0, -2e5, 6.4e6), "+proj=ortho +lat_0=10 +lon_0=170 +datum=WGS84"
+    table = lonlat_table(GeoBox((64, 64), affine, crs))
+    lon, lat = (np.array(table[axis], dtype=float) for axis in ("lon", "lat"))
+    assert (table["lon"][0][0], table["lat"][0][0]) == (None, None)
+    middle = len(lon) // 2
+    assert (lon[middle, middle], lat[middle, middle]) == pytest.approx((170, 10))
+    assert np.nanmax(lon) > 180
+    assert json.dumps(table, allow_nan=False)
 
 
 @pytest.mark.parametrize(("degrees", "up"), [(0, 0), (30, -30), (180, 180), (-90, 90)])

@@ -50,6 +50,14 @@ def test_what_goes_around_the_globe_is_measured_too(south, north, crs):
     assert area == pytest.approx(ellipsoidal_cell(south, north, 360) - ellipsoidal_cell(10, 40, 120), rel=1e-5)
 
 
+def test_beyond_a_pole_and_beside_the_earth_there_is_no_ground():
+    half_a_pixel_over = measures(shapely.box(10, 80, 20, 90.5), WGS84)
+    assert half_a_pixel_over[0] == pytest.approx(ellipsoidal_cell(80, 90, 10), rel=1e-6)
+    disc = pyproj.CRS("+proj=ortho +lat_0=0 +lon_0=0 +datum=WGS84")
+    quarter = shapely.box(0, 0, 9e6, 9e6)  # of the disc, and what lies around it
+    assert measures(quarter, disc)[0] == pytest.approx(ellipsoidal_cell(0, 90, 90), rel=0.1)
+
+
 def test_utm_area_differs_from_the_planar_one_by_the_scale_factor():
     square = shapely.box(500_000 - 500, 5_600_000, 500_000 + 500, 5_601_000)
 

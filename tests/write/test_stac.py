@@ -16,7 +16,7 @@ from pystac.validation import validate_dict
 import changedet
 from changedet.errors import ConfigError
 from changedet.write.raster import RasterSink, mask_layout, probability_layout, statistic_layout
-from changedet.write.stac import write_item
+from changedet.write.stac import extent_of, write_item
 from tests.data import geobox
 from tests.pairs import crop_sample, tiny_model
 
@@ -89,6 +89,28 @@ def test_across_the_antimeridian_the_outline_is_cut_and_west_is_the_greater(tmp_
     assert sum(part.bounds[2] - part.bounds[0] for part in outline.geoms) == pytest.approx(east + 360 - west)
     if east_of_it is not None:
         assert east == pytest.approx(-180 + east_of_it)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("crs", "transform", "bbox"),
+    [
+        ("EPSG:3413", Affine(1000, 0, -32_000, 0, -1000, 32_000), (-180, 89.583, 180, 90)),
+        ("EPSG:3031", Affine(1000, 0, -32_000, 0, -1000, 32_000), (-180, -90, 180, -89.583)),
+        ("EPSG:3031", Affine(1000, 0, 3_000, 0, -1000, 32_000), (5.356, -89.972, 174.644, -89.317)),
+        ("EPSG:4326", Affine(1, 0, -32, 0, -1, 90.5), (-32, 26.5, 32, 90)),
+        ("+proj=geos +h=35785831 +lon_0=140 +datum=WGS84", Affine(175e3, 0, -5.6e6, 0, -175e3, 5.6e6), None),
+        ("ESRI:54009", Affine(563e3, 0, -18e6, 0, -282e3, 9e6), None),
+    ],
+)
+def test_grids_around_a_pole_or_the_disc_of_the_earth_have_an_extent(
+    crs: str, transform: Affine, bbox: tuple[float, ...] | None
+) -> None:
+    geometry, found = extent_of(GeoBox((64, 64), transform, crs))
+    assert shapely.geometry.shape(geometry).is_valid
+    if bbox is not None:
+        assert found == pytest.approx(bbox, abs=1e-3)
+    assert -90 <= found[1] < found[3] <= 90
 
 
 def test_reversed_dates_give_a_span_that_runs_forwards(tmp_path: Path) -> None:

@@ -165,14 +165,15 @@
     const [row, col] = [(-lat / data.height) * last, (lng / data.width) * last];
     const [i, j] = [row, col].map((place) => Math.min(last - 1, Math.max(0, Math.floor(place))));
     const [y, x] = [row - i, col - j];
+    const at = (table, down, right) => table[i + down][j + right] ?? NaN; // null beside the earth
     const between = (table) =>
-      (1 - y) * ((1 - x) * table[i][j] + x * table[i][j + 1]) + y * ((1 - x) * table[i + 1][j] + x * table[i + 1][j + 1]);
+      (1 - y) * ((1 - x) * at(table, 0, 0) + x * at(table, 0, 1)) + y * ((1 - x) * at(table, 1, 0) + x * at(table, 1, 1));
     return [between(data.place.lon), between(data.place.lat)];
   }
 
   map.on("mousemove click", ({ latlng }) => {
     const [lon, lat] = lonlat(latlng);
-    $("pointer").textContent = whole.contains(latlng) ? `${latitude(lat)}, ${longitude(lon)}` : "";
+    $("pointer").textContent = whole.contains(latlng) && Number.isFinite(lon) ? `${latitude(lat)}, ${longitude(lon)}` : "";
   });
   map.on("mouseout", () => ($("pointer").textContent = ""));
 
