@@ -27,13 +27,13 @@ def write_failures(path: str | os.PathLike[str], outcomes: Outcomes) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row in outcomes.rows(FAILED):
-            writer.writerow([_cell(row[name]) for name in _COLUMNS])
+            writer.writerow([cell(row[name]) for name in _COLUMNS])
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """Return a value for a cell: texts on one line, without credentials, and never a formula.
 
-    >>> _cell("=1+1"), _cell("a,\\n  b"), _cell(-1.5), _cell(None)
+    >>> cell("=1+1"), cell("a,\\n  b"), cell(-1.5), cell(None)
     ("'=1+1", 'a, b', -1.5, None)
     """
     if not isinstance(value, str):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
 
 from changedet.batch.manifest import ID, MOSAIC, SKIP, WINDOW, Manifest, Mosaic
 from changedet.batch.paths import absolute, relative
@@ -83,7 +84,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         table = _as_typed(read(source))
         geobox, lattice, aoi = _grid_of(table, source.parent)
         return Manifest(geobox, _mosaics_of(table, source.parent), table, lattice, aoi)
-    except (pa.ArrowException, KeyError, ValueError) as error:
+    except (pa.ArrowException, KeyError, ValueError, TypeError, CRSError) as error:
         raise ConfigError(
             f"{source} is no manifest of a batch: {error}", expected="a file that `changedet batch plan` wrote"
         ) from error
@@ -165,12 +166,17 @@ def _as_typed(table: Any) -> Any:
     missing = [name for name in _TYPES if name not in table.column_names]
     if missing:
         raise ValueError(f"it has no column {', '.join(missing)}")
+    empty = [name for name in _TYPES if name not in _OPTIONAL and table[name].null_count]
+    if empty:
+        raise ValueError(f"nothing stands in the column {empty[0]} of some row")
     return table.select(list(_TYPES)).cast(pa.schema(list(_TYPES.items())))
 
 
 def _grid_of(table: Any, folder: Path) -> tuple[GeoBox, Lattice | None, str | None]:
     crs, transform, height, width, lattice, aoi = (_same(table, name) for name in _OF_GRID)
     affine = Affine(*map(float, transform.split()))
+    if affine.is_degenerate:
+        raise ValueError(f"its transform, {transform}, gives pixels no area")
     return GeoBox((height, width), affine, crs), _lattice_of(lattice), aoi and absolute(aoi, folder)
 
 

@@ -21,6 +21,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from changedet.batch.estimate import Estimate, Probe, estimate, probe
+from changedet.batch.failures import cell
 from changedet.batch.groups import Placed, group_pairs, place_on_grid
 from changedet.batch.manifest import ID, IDENTICAL, MOSAIC, OUTSIDE, SKIP, WINDOW, Manifest, Mosaic
 from changedet.batch.manifest_file import check_suffix, write_manifest
@@ -238,5 +239,5 @@ def _publish(path: Path, manifest: Manifest, place: Place, unmatched: Sequence[U
         with atomic_path(listed) as work, work.open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["source", "why"])
-            rows.writerows((entry.source, entry.why) for entry in unmatched)
+            rows.writerows((cell(entry.source), cell(entry.why)) for entry in unmatched)
     write_manifest(path, manifest, overwrite=True)

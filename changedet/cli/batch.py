@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from changedet.cli.batch_plan import plan, plan_scenes
-from changedet.cli.console import ERR, OUT, ProgressBars, shown_area
+from changedet.cli.console import ERR, OUT, ProgressBars, shown, shown_area
 from changedet.cli.group import INTERRUPTED, Subgroup
 from changedet.cli.options import (
     computing_options,
@@ -194,7 +194,7 @@ def _print_result(ctx: Context, result: Any) -> None:
         OUT.print(f"written to {escape(str(result.out))}: tiles/, {', '.join(names)}")
     warnings = result.record["warnings"]
     for warning in warnings[:_WARNINGS_SHOWN]:
-        ERR.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        ERR.print(f"[yellow]warning:[/yellow] {shown(warning)}")
     if len(warnings) > _WARNINGS_SHOWN:
         ERR.print(f"… and {len(warnings) - _WARNINGS_SHOWN} more warnings: run.json")
     if result.failed:
@@ -205,7 +205,7 @@ def _print_result(ctx: Context, result: Any) -> None:
 def _print_failures(result: Any) -> None:
     rows = list(result.failures(_FAILURES_SHOWN))
     for row in rows:
-        ERR.print(f"[red]failed:[/red] {escape(row['id'])}: {escape(row['error'])}: {escape(row['message'])}")
+        ERR.print(f"[red]failed:[/red] {escape(row['id'])}: {escape(row['error'])}: {shown(row['message'])}")
     if result.failed > len(rows):
         ERR.print(f"… and {result.failed - len(rows)} more")
     ERR.print(f"changedet batch retry {escape(str(result.out))} does them again")

@@ -9,7 +9,7 @@ import click
 from click import Context
 from rich.markup import escape
 
-from changedet.cli.console import ERR, OUT, ProgressBars
+from changedet.cli.console import ERR, OUT, ProgressBars, shown
 from changedet.cli.group import command
 from changedet.cli.options import computing_options, given, method_options, reading_options
 
@@ -92,7 +92,7 @@ def plan_scenes(ctx: Context, before: str, after: str, out: Path, options: dict[
 
 def _print_plan(planned: Any) -> None:
     for note in planned.notes:
-        ERR.print(f"[yellow]warning:[/yellow] {escape(note)}")
+        ERR.print(f"[yellow]warning:[/yellow] {shown(note)}")
     _print_unmatched(planned)
     rows = _rows(planned)
     width = max(len(name) for name, _ in rows)
@@ -132,7 +132,7 @@ def _repeated(estimate: Any) -> str:
 
 def _print_unmatched(planned: Any) -> None:
     for entry in planned.unmatched[:_SHOWN]:
-        ERR.print(f"[yellow]left out:[/yellow] {escape(entry.source)}: {escape(entry.why)}")
+        ERR.print(f"[yellow]left out:[/yellow] {shown(entry.source)}: {shown(entry.why)}")
     if len(planned.unmatched) > _SHOWN:
         ERR.print(f"… and {len(planned.unmatched) - _SHOWN:,} more")
     if planned.unmatched:

@@ -39,6 +39,13 @@ class ProgressBars:
         self._stage = stage
 
 
+def shown(text: str) -> str:
+    """Return a text for the console to print to the letter, but for credentials in it."""
+    from changedet.write.provenance import redact
+
+    return escape(redact(text))
+
+
 def shown_area(square_metres: float) -> str:
     """Return an area for people: in km² from one on, else in m²."""
     return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e6 else f"{square_metres:,.0f} m²"

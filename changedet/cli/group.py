@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 from click import Context, Parameter
-from rich.markup import escape
 
-from changedet.cli.console import ERR
+from changedet.cli.console import ERR, shown
 from changedet.errors import EXIT_CODES, ChangeDetError, exit_code
 
 INTERRUPTED = 130
@@ -57,24 +56,17 @@ class Group(Subgroup):
         except ChangeDetError as error:
             if ctx.params.get("debug"):
                 raise
-            ERR.print(f"[red]error:[/red] {escape(_redacted(str(error)))}")
+            ERR.print(f"[red]error:[/red] {shown(str(error))}")
             ctx.exit(exit_code(error))
         except OSError as error:
             # What the system refuses, such as somebody else's folder. A pipe that is closed is no error, see `entry`.
             if ctx.params.get("debug") or error.filename is None or isinstance(error, BrokenPipeError):
                 raise
-            told = _redacted(f"{error.filename} ({error.strerror})")
-            ERR.print(f"[red]error:[/red] {escape(told)}")
+            ERR.print(f"[red]error:[/red] {shown(f'{error.filename} ({error.strerror})')}")
             ctx.exit(EXIT_CODES[ChangeDetError])
         except KeyboardInterrupt:
             ERR.print("interrupted: nothing was left behind")
             ctx.exit(INTERRUPTED)
-
-
-def _redacted(text: str) -> str:
-    from changedet.write.provenance import redact
-
-    return redact(text)
 
 
 command = partial(click.command, cls=Command)

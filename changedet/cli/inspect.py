@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
-from changedet.cli.console import OUT
+from changedet.cli.console import OUT, shown
 from changedet.cli.group import command
 from changedet.cli.options import given, reading_options
 
@@ -36,13 +35,11 @@ def inspect(before: str, after: str, as_json: bool, **options: Any) -> None:
 
 
 def _print_report(report: Any) -> None:
-    from changedet.write.provenance import redact
-
     table = Table(box=None, header_style="bold")
     for name in ("", "before", "after"):
         table.add_column(name, overflow="fold")
     for row in report.rows():
-        table.add_row(*(escape(redact(text)) for text in row))
+        table.add_row(*(shown(text) for text in row))
     OUT.print(table)
     for note in report.notes:
-        OUT.print(f"• {escape(note)}")
+        OUT.print(f"• {shown(note)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from changedet.cli.console import ERR, OUT
+from changedet.cli.console import ERR, OUT, shown
 from changedet.cli.group import command
 
 
@@ -24,5 +24,5 @@ def report(out: Path) -> None:
     from changedet.detect.remake import remake_report
 
     for note in remake_report(out):
-        ERR.print(f"[yellow]note:[/yellow] {escape(note)}")
+        ERR.print(f"[yellow]note:[/yellow] {shown(note)}")
     OUT.print(f"written to {escape(str(out / 'report.html'))}")

@@ -10,7 +10,7 @@ from click import Context
 from rich.markup import escape
 from rich.table import Table
 
-from changedet.cli.console import ERR, OUT, ProgressBars, shown_area
+from changedet.cli.console import ERR, OUT, ProgressBars, shown, shown_area
 from changedet.cli.group import command
 from changedet.cli.options import (
     computing_options,
@@ -80,7 +80,7 @@ def _run_series(ctx: Context, scenes: tuple[str, ...], out: Path, options: dict[
     if ctx.obj["quiet"]:
         return
     for warning in result.record["warnings"]:
-        ERR.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        ERR.print(f"[yellow]warning:[/yellow] {shown(warning)}")
     for interval in result.record["intervals"]:
         dates, areas = interval["dates"], interval["areas"]
         told = f"{dates['before'] or 'unknown'} to {dates['after'] or 'unknown'}"
@@ -93,7 +93,7 @@ def _print_result(result: Any) -> None:
     record = result.record
     areas, model = record["areas"], record["model"]
     for warning in record["warnings"]:
-        ERR.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        ERR.print(f"[yellow]warning:[/yellow] {shown(warning)}")
     if not model["commercial_use"]:
         ERR.print(f"note: model {escape(model['name'])} is under {model['licence']}: not for commercial use")
     share = areas["changed_m2"] / areas["comparable_m2"] if areas["comparable_m2"] else 0.0

@@ -127,6 +127,30 @@ def test_rows_that_contradict_each_other_are_refused(tmp_path, column, value, me
         read_manifest(path)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("before", None, "nothing stands in the column before"),
+        ("mosaic", None, "nothing stands in the column mosaic"),
+        ("row", None, "nothing stands in the column row"),
+        ("grid_height", None, "nothing stands in the column grid_height"),
+        ("transform", "1 2 3 4 5", "is no manifest"),
+        ("transform", "0 0 1 0 0 2", "gives pixels no area"),
+        ("crs", "EPSG:0", "is no manifest(.|\n)*EPSG:0"),
+    ],
+)
+def test_what_was_lost_in_another_program_is_told(tmp_path, suffix, column, value, message):
+    path = tmp_path / f"tiles.{suffix}"
+    write_manifest(path, _manifest())
+    read, write = (pd.read_csv, "to_csv") if suffix == "csv" else (pd.read_parquet, "to_parquet")
+    table = read(path)
+    table[column] = value
+    getattr(table, write)(path, index=False)
+    with pytest.raises(ConfigError, match=message):
+        read_manifest(path)
+
+
 def test_refusals_of_files(tmp_path):
     with pytest.raises(ConfigError, match=r"ends in \.parquet or \.csv"):
         write_manifest(tmp_path / "tiles.gpkg", _manifest())

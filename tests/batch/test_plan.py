@@ -18,6 +18,7 @@ from changedet.batch.manifest_file import read_manifest
 from changedet.batch.outcome import DONE, FAILED, LEFT, SKIPPED
 from changedet.batch.plan import plan_batch
 from changedet.batch.run import run_batch
+from changedet.batch.sources import Unmatched, find_pairs
 from changedet.detect.stitch import stitch
 from changedet.errors import ConfigError, OutputExistsError, PairError, SceneError
 from changedet.grid import Window, plan_chips
@@ -287,6 +288,16 @@ def test_what_is_left_out_is_listed_beside_the_manifest(scenes, tmp_path):
     (before / "r0_c120_before.tif").unlink()
     assert _plan(before, after, tmp_path, match="{}_*.tif", overwrite=True).unmatched_path is None
     assert not (tmp_path / "m.unmatched.csv").exists()
+
+
+def test_what_is_left_out_is_no_formula_and_hides_credentials(scenes, tmp_path, monkeypatch):
+    def find(*asked):
+        return find_pairs(*asked)[0], [Unmatched("=https://me:hunter2@host/a.tif", "@why")]
+
+    monkeypatch.setattr("changedet.batch.plan.find_pairs", find)
+    _plan(*scenes, tmp_path)
+    told = (tmp_path / "m.unmatched.csv").read_text().splitlines()
+    assert told == ["source,why", "'=https://***@host/a.tif,'@why"]
 
 
 def test_a_plan_that_fails_leaves_nothing(scenes, tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rich.console import Console
 
+from changedet.cli.console import shown
 from tests.commands import MAIN, RESULTS, assert_refused, call, names_in
 from tests.data import texture, write_raster
 from tests.pairs import RGBN, SAMPLE, tiny_model
@@ -177,6 +180,12 @@ def test_a_message_hides_credentials(tmp_path: Path) -> None:
     result = call("inspect", tmp_path / "a.tif?token=hunter2", tmp_path / "b.tif")
     assert result.exit_code == 3
     assert "hunter2" not in result.output
+
+
+def test_what_is_shown_is_no_markup_and_hides_credentials() -> None:
+    console = Console(file=StringIO())
+    console.print(shown("[red]https://me:hunter2@host/a.tif[/red]"))
+    assert console.file.getvalue().strip() == "[red]https://***@host/a.tif[/red]"
 
 
 def test_a_log_hides_credentials(tmp_path: Path) -> None:
