@@ -93,6 +93,9 @@ def _print_finetuned(result: Any) -> None:
     if not held:
         OUT.print("no polygon could be held out, so the gain is not known: four or more, some way apart, are needed")
         return
+    if not figures["held_out_before"]["tp"] + figures["held_out_before"]["fn"]:
+        OUT.print(f"the {held} polygons held out lie on no valid pixel, so the gain is not known")
+        return
     table = Table(title=f"on the {held} polygons held out and the ground around them", title_justify="left", box=None)
     for name in ("", "precision", "recall", "F1", "average precision"):
         table.add_column(name, justify="right")

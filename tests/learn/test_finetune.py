@@ -98,6 +98,26 @@ def test_time_ends_it_and_running_figures_of_batch_norms_stay(
     assert all(torch.equal(before[name], after[name]) for name in running)
 
 
+def test_where_what_is_held_out_cannot_be_seen_no_gain_is_claimed_nor_denied(tmp_path: Path) -> None:
+    """The clouds lie over the one block that the seed holds out."""
+    image = np.random.default_rng(0).integers(500, 3000, (4, 160, 160)).astype(np.uint16)
+    places = [(20, 20), (20, 40), (40, 20), (40, 40), (120, 120)]
+    boxes = [
+        shapely.box(500_000 + 10 * x, 5_600_000 - 10 * y - 80, 500_080 + 10 * x, 5_600_000 - 10 * y) for y, x in places
+    ]
+    gpd.GeoDataFrame(geometry=boxes, crs="EPSG:32633").to_file(tmp_path / "labels.gpkg")
+    for role in ("before", "after"):
+        image[:, 90:, 90:] = 0
+        write_raster(tmp_path / f"{role}.tif", image, names=["red", "green", "blue", "nir"], nodata=0)
+    model = tiny_model(tmp_path / "base.safetensors")
+    pair, labels = (tmp_path / "before.tif", tmp_path / "after.tif"), ("--labels", tmp_path / "labels.gpkg")
+    split = ("--steps", 2, "--held-out", 0.1, "--seed", 1)
+    result = call("finetune", model, *pair, *labels, *split, "-o", tmp_path / "mine.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "lie on no valid pixel, so the gain is not known" in result.stdout
+    assert "did not gain" not in result.stderr
+
+
 def test_the_command_writes_a_model_that_runs_and_says_where_it_comes_from(tmp_path: Path) -> None:
     elsewhere = Place(name="elsewhere", bounds=(0, 0, 1, 1))
     model = tiny_model(

@@ -80,6 +80,14 @@ def test_whole_polygons_are_held_out_and_nothing_is_on_both_sides(
     assert (reviewed.held_out & ~reviewed.scene.changed).sum() > 1000
 
 
+def test_polygons_of_other_scenes_in_the_file_change_nothing(pair: tuple[Path, Path], card: Card) -> None:
+    alone = _reviewed(pair, card, _changes())
+    among = _reviewed(pair, card, _changes([(90_000, 0), *_PLACES, (0, 90_000)]))
+    assert among.polygons == alone.polygons
+    np.testing.assert_array_equal(among.scene.valid, alone.scene.valid)
+    np.testing.assert_array_equal(among.held_out, alone.held_out)
+
+
 def test_the_split_is_seeded(pair: tuple[Path, Path], card: Card) -> None:
     one, same, other = (_reviewed(pair, card, _changes(), seed=seed).held_out for seed in (1, 1, 2))
     assert np.array_equal(one, same)

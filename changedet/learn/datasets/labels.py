@@ -251,8 +251,8 @@ def read_polygons(
     `label`, of 0 and 1, tells changes from reviewed false alarms; without it all are changes.
 
     Returns:
-        The polygons, in the CRS of `geobox`, with a column `kind` (uint8; 0 for a false alarm, 1 for a change or, with
-        `classes`, 1..K) and no others; and the area, or None.
+        The polygons that lie on the grid, in its CRS, with a column `kind` (uint8; 0 for a false alarm, 1 for a change
+        or, with `classes`, 1..K) and no others; and the area, or None.
 
     Raises:
         NotFoundError: no such file.
@@ -271,11 +271,13 @@ def read_polygons(
     changed = _changed_column(polygons, path)
     kinds = changed.astype(np.uint8) if classes is None else _kind_column(polygons, changed, classes, path)
     table = gpd.GeoDataFrame({"kind": kinds}, geometry=polygons.geometry.to_numpy())
-    if not shapely.intersects(table.geometry.to_numpy(), shapely.box(*geobox.boundingbox.bbox)).any():
+    here = shapely.intersects(table.geometry.to_numpy(), shapely.box(*geobox.boundingbox.bbox))
+    if not here.any():
         raise PairError(f"no polygon of {path} lies on the pair", expected="polygons of changes within the two scenes")
     # Drawn by hand, outlines cross themselves, and what is invalid cannot be joined.
     area = _read_layer(path, areas[0], geobox).make_valid().union_all() if areas else None
-    return table.set_crs(str(geobox.crs)), area
+    # One file may hold the polygons of many scenes.
+    return table[here].set_crs(str(geobox.crs)), area
 
 
 def _layers(path: Path) -> list[str]:
