@@ -77,7 +77,8 @@ class TripletLoss:
         mined = [self.of_group(group, many) for group in groups]
         count = sum(len(triplets[0]) for _, triplets in mined)
         share = distance.new_tensor(count / (len(groups) * many**2))
-        return torch.stack([loss for loss, _ in mined]).mean(), share
+        # Where no group has a triplet, their losses of 0 have no gradient, and a step needs one.
+        return torch.stack([loss for loss, _ in mined]).mean() + 0 * distance.sum(), share
 
     def of_group(self, distance: Tensor, unchanged: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Return the loss of one anchor, and its triplets as indices: anchors (all 0), positives, negatives.

@@ -131,3 +131,15 @@ def test_no_triplets_without_both_kinds_of_pixels() -> None:
     assert loss.item() == share.item() == 0
     assert distance.grad is not None
     assert distance.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("mining", ["hard", "semi_hard"])
+def test_a_batch_without_a_triplet_has_a_gradient_of_nothing(mining: str) -> None:
+    """As once every changed pixel is farther than every unchanged one by the margin."""
+    target = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    distance = (10 * target).requires_grad_()
+    loss, share = TripletLoss(1.0, mining)(distance, target)
+    torch.autograd.backward(loss)
+    assert (loss.item(), share.item()) == (0, 0)
+    assert distance.grad is not None
+    assert not distance.grad.any()
