@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
-from changedet.errors import NotFoundError, SceneError
+from changedet.errors import ConfigError, NotFoundError, SceneError
 from changedet.read import bands as names
 from changedet.read.dates import parse_date
 from changedet.read.header import read_header
@@ -52,7 +53,11 @@ def open_item(path: str) -> Scene:
             expected="assets with eo:common_name, such as red and nir",
         )
     sensor = str(properties.get("platform") or properties.get("constellation") or "").lower()
-    bands = tuple(_band(asset, properties, sensor) for asset in found.values())
+    # The item says which band is which, so none that it names is alpha, as GDAL has the fourth of 8 bits.
+    named: dict[str, dict[str, int | str]] = defaultdict(dict)
+    for asset in found.values():
+        named[asset.href][asset.name] = asset.number
+    bands = tuple(_band(asset, named[asset.href], properties, sensor) for asset in found.values())
     date = parse_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
     product = f"STAC item {item.get('id', '')}"
     return Scene(f"stac:{path}", bands, date, _quality(item, base), product, described_by=base)
@@ -158,13 +163,14 @@ def _absolute(href: str, base: str) -> str:
     return urljoin(base, href) if "://" in base else str(Path(base).parent / href)
 
 
-def _band(asset: _Asset, properties: dict[str, Any], sensor: str) -> Band:
-    bands, _ = read_header(asset.href)
-    header = next((band for band in bands if band.index == asset.number), None)
-    if header is None:
+def _band(asset: _Asset, named: names.Mapping, properties: dict[str, Any], sensor: str) -> Band:
+    try:
+        bands, _ = read_header(asset.href, named)
+    except ConfigError as error:
         raise SceneError(
             f"{asset.href} has no band {asset.number}, as its STAC item says", expected="an item that fits"
-        )
+        ) from error
+    header = next(band for band in bands if band.index == asset.number)
     scale, offset, why = _scaling(asset.told, header, properties)
     nodata = _number(asset.told.get("raster:nodata", asset.told.get("nodata")))
     return Band(
@@ -180,6 +186,7 @@ def _band(asset: _Asset, properties: dict[str, Any], sensor: str) -> Band:
         scaled_by=why,
         also=names.stand_ins(asset.name, sensor),
         by_gcps=header.by_gcps,
+        alpha_is_data=header.alpha_is_data,
     )
 
 

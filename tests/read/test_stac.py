@@ -93,6 +93,24 @@ def test_what_is_no_item_or_has_no_bands_is_refused(tmp_path: Path) -> None:
         open_scene(f"stac:{tmp_path / 'nothing.json'}")
 
 
+def test_a_band_that_an_item_names_is_none_of_alpha(tmp_path: Path) -> None:
+    image = np.stack([texture(20, 20, seed=seed) for seed in range(4)]) * 200
+    image[3, 5:9, 5:9] = 0
+    write_raster(tmp_path / "naip.tif", image[:3].astype(np.uint8), alpha=image[3])
+    names = ("red", "green", "blue", "nir")
+    assets = {"image": {"href": "naip.tif", "bands": [{"name": name, "eo:common_name": name} for name in names]}}
+    item = {"type": "Feature", "id": "a", "properties": {"datetime": None}, "assets": assets}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    scene = f"stac:{tmp_path / 'item.json'}"
+    with open_pair(scene, scene) as pair:
+        assert pair.bands == ("B04", "B03", "B02", "B08")
+        assert pair.read(Window(0, 0, 20, 20)).valid.all()
+    assets["image"]["bands"].append({"name": "swir16", "eo:common_name": "swir16"})
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    with pytest.raises(SceneError, match=r"naip\.tif has no band \d, as its STAC item says"):
+        open_scene(scene)
+
+
 def test_an_item_of_a_collection_is_a_scene_by_its_id(tmp_path: Path) -> None:
     items = [_item(tmp_path, name, offset=0) for name in ("one", "two")]
     path = tmp_path / "found.json"
