@@ -29,7 +29,7 @@ _HIDDEN = "***"
 
 _TO_HIDE = (
     r"x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|(?:aws|google)?accesskeyid|"
-    r"aws_access_key_id|[\w-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key)[\w-]*"
+    r"aws_access_key_id|subscription[_-]?key|(?:header\.)?authorization|[\w-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key)[\w-]*"
 )
 # user:password@ and a lone token@ after a scheme, as in URLs, DSNs and /vsicurl/ paths; then passwords with a slash
 # that should have been escaped, unless what looks like one is a port.

@@ -38,6 +38,8 @@ MIB = 2**20
         ),
         ("https://h/k?X-Goog-Signature=1#page", "https://h/k?X-Goog-Signature=***#page"),
         ("https://h/k?api_key=1&access_token=2&apikey=3", "https://h/k?api_key=***&access_token=***&apikey=***"),
+        ("https://h/k?subscription-key=1&page=2", "https://h/k?subscription-key=***&page=2"),
+        ("/vsicurl?header.Authorization=Bearer%20a&url=h", "/vsicurl?header.Authorization=***&url=h"),
         ("AWS_SECRET_ACCESS_KEY=abc AWS_REGION=eu", "AWS_SECRET_ACCESS_KEY=*** AWS_REGION=eu"),
         ("Authorization: Bearer ab.cd-ef", "Authorization: Bearer ***"),
         # These only look alike.
