@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -14,15 +15,21 @@ from torch.nn.parallel import DistributedDataParallel
 from changedet.errors import ConfigError
 
 Item = TypeVar("Item")
+# The others wait while one scores whole scenes or packages; torchrun ends them all where one of them dies.
+_PATIENCE = timedelta(days=1)
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes that torchrun started, if it did: over NCCL between GPUs, else over gloo."""
+    """Join the other processes that torchrun started, if it did: over NCCL between GPUs, over gloo between processors.
+
+    Both where there are GPUs: a recipe may ask for the processor all the same, and objects are exchanged there.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield
     finally:
@@ -63,7 +70,10 @@ def choose_device(asked: str) -> torch.device:
         return torch.device("cuda" if asked == "auto" else asked)
     if ":" in asked:
         raise ConfigError(f"device {asked} for {size()} processes", expected="device: cuda, the GPU of each rank")
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    # NCCL takes the current one for what names none, a barrier for instance.
+    torch.cuda.set_device(device)
+    return device
 
 
 def share_gradients(network: nn.Module, device: torch.device) -> nn.Module:

@@ -78,6 +78,22 @@ def test_several_processes_take_the_gpu_of_their_rank(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(parallel, "size", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert parallel.choose_device("auto") == torch.device("cuda", 1)
+    assert current == [torch.device("cuda", 1)]
     with pytest.raises(ConfigError, match=r"(?s)device cuda:0 for 2 processes.*of each rank"):
         parallel.choose_device("cuda:0")
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(True, "cpu:gloo,cuda:nccl"), (False, "gloo")])
+def test_processors_are_joined_too_where_there_are_gpus(
+    gpus: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda name, timeout: joined.append(name))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with parallel.joined():
+        assert joined == [backend]
