@@ -93,7 +93,7 @@ def calibrate(
     after = score_model([fitted], dataset, config, report).pixels
     threshold = choose_threshold(after, wish)
     figures = {**model.card.figures, "calibration": _figures(before, after, threshold, dataset)}
-    parents = (f"{model.card.name} {model.digest}",)
+    parents = (*model.card.parents, f"{model.card.name} {model.digest}")
     return Calibrated(_with_card(fitted, threshold=threshold, figures=figures, parents=parents), before, after)
 
 

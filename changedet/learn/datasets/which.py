@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,8 +33,8 @@ def open_dataset(config: DatasetConfig, *, labelled: bool = True) -> LabelledDat
 
     Raises:
         NotFoundError: the folder does not exist.
-        ConfigError: it holds no scene of that kind and split, labels are wanted of pairs without, or a split of a kind
-            that has none.
+        ConfigError: it holds no scene of that kind and split, or two of one name; labels are wanted of pairs without,
+            or a split of a kind that has none.
     """
     if labelled and config.kind == "pairs":
         raise ConfigError("kind pairs has no labels", expected="a set with labels", remedy="changedet pretrain")
@@ -50,6 +51,7 @@ def open_dataset(config: DatasetConfig, *, labelled: bool = True) -> LabelledDat
         split = f", split {config.split}" if config.split else ""
         wanted = "labelled scene" if labelled else "pair"
         raise ConfigError(f"{config.root} holds no {wanted} (kind {config.kind}{split})", expected=_LAYOUTS)
+    _check_names(scenes, config.root)
     if not labelled:
         return SceneSet(config.kind, tuple(replace(scene, labels=None) for scene in scenes), Kinds())
     name = f"{config.kind}:{config.split}" if config.split else config.kind
@@ -59,6 +61,18 @@ def open_dataset(config: DatasetConfig, *, labelled: bool = True) -> LabelledDat
         values = ClassDecoder(config.class_values or tuple(range(1, len(kinds.names) + 1)))
         scenes = [replace(scene, decode=column if scene.decode is None else values) for scene in scenes]
     return SceneSet(name, tuple(scenes), kinds)
+
+
+def _check_names(scenes: Sequence[SceneFiles], root: Path) -> None:
+    """Refuse two scenes of one name: folds and results go by the name, and one would silently stand for both."""
+    counted = Counter(scene.name for scene in scenes)
+    twice = [name for name, count in counted.items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"{root} holds several scenes named {', '.join(twice)}",
+            expected="a name of its own for each",
+            remedy="give their folders names that differ, or name one of the folders",
+        )
 
 
 def _finder(config: DatasetConfig) -> Callable[[], list[SceneFiles]]:

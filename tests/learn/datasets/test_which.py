@@ -76,6 +76,16 @@ def test_refuses_a_split_of_a_kind_that_has_none(tmp_path: Path, kind: str) -> N
         open_dataset(dataset_of(f"{kind}:{tmp_path}", split="test"), labelled=False)
 
 
+def test_refuses_two_scenes_of_one_name(tmp_path: Path) -> None:
+    root = tmp_path / "site"
+    for folder in (root, root / "site"):
+        folder.mkdir()
+        for name in ("before.tif", "after.tif", "labels.gpkg"):
+            (folder / name).touch()
+    with pytest.raises(ConfigError, match="several scenes named site"):
+        open_dataset(dataset_of(f"polygons:{root}"))
+
+
 _HERE = Place(name="here", bounds=(10, 50, 10.1, 50.1))
 
 
