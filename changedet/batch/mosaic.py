@@ -101,8 +101,9 @@ def _quality(folder: Place, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 def signature(scene: Scene) -> tuple[Any, ...]:
     """Return what scenes must have in common to be one mosaic, beside the date and the lattice of each band."""
+    # As text, in which one NaN is another.
     told = tuple(
-        (band.name, band.dtype, band.nodata, band.masked, band.scale, band.offset, band.scaled_by, band.also)
+        (band.name, band.dtype, str(band.nodata), band.masked, band.scale, band.offset, band.scaled_by, band.also)
         for band in scene.bands
     )
     quality = scene.quality and scene.quality.partition(":")[0]

@@ -43,6 +43,12 @@ def test_pairs_that_touch_and_agree_are_one_mosaic():
     assert _names(group_pairs(pairs, apart=True)) == [[pair.name] for pair in pairs]
 
 
+def test_scenes_whose_no_data_is_nan_are_one_mosaic():
+    # Each file brings a NaN of its own.
+    groups = group_pairs([_pair("a", nodata=float("nan")), _pair("b", col=10, nodata=float("nan"))], apart=False)
+    assert _names(groups) == [["a", "b"]]
+
+
 def test_the_grid_of_one_mosaic_is_that_of_a_run():
     before, after = geobox(10, 10), geobox(10, 10, row=2.3, col=-3)
     group = Group("a", (_pair("a", after=after),))
