@@ -180,6 +180,10 @@ def _patterns(match: Sequence[str]) -> tuple[str | None, str | None]:
     for pattern in match:
         if _KEY not in pattern:
             raise ConfigError(f"--match {pattern}", expected="{} for the part of the names that both dates share")
+        if pattern.count("{date}") > 1:
+            raise ConfigError(f"--match {pattern}", expected="one {date}", remedy="* where another date stands")
+        if Path(pattern).is_absolute():
+            raise ConfigError(f"--match {pattern}", expected="names as they are in the folders, such as '{}_2018.tif'")
     return (match[0], match[-1]) if match else (None, None)
 
 
@@ -201,7 +205,9 @@ def _is_raster(path: Path) -> bool:
 
 def _side_of_folder(folder: Path, pattern: str) -> Side:
     form = _regex(pattern)
-    paths = sorted(folder.glob(pattern.replace(_KEY, "*").replace("{date}", "*")))
+    # Two asterisks in a row would be any number of folders, and a bracket a choice of letters.
+    wanted = re.sub(r"\*+", "*", pattern.replace(_KEY, "*").replace("{date}", "*")).replace("[", "[[]")
+    paths = sorted(folder.glob(wanted))
     found, strangers = [], []
     for path in paths:
         fits = form.fullmatch(path.relative_to(folder).as_posix())

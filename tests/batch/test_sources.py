@@ -64,6 +64,14 @@ def test_a_pattern_says_which_part_of_the_names_is_the_same_and_which_the_date(t
     }
 
 
+def test_parts_of_a_pattern_may_stand_side_by_side_and_beside_brackets(tmp_path):
+    for name in ("20180328[a]_1.tif", "20200401[a]_1.tif"):
+        _scene(tmp_path / name[:4] / name)
+    pairs, unmatched = _found(tmp_path / "2018", tmp_path / "2020", "{date}[a]*{}.tif")
+    assert {name: pair.dates for name, pair in pairs.items()} == {"_1": ("2018-03-28", "2020-04-01")}
+    assert not unmatched
+
+
 def test_scenes_may_be_folders_below_the_two(tmp_path):
     for city in ("rome", "oslo"):
         for date in ("imgs_1", "imgs_2"):
@@ -156,6 +164,10 @@ def test_refusals(tmp_path):
         _found(tmp_path / "b", tmp_path / "a", "{}", "{}", "{}")
     with pytest.raises(ConfigError, match=r"\{\} for the part"):
         _found(tmp_path / "b", tmp_path / "a", "*.tif")
+    with pytest.raises(ConfigError, match=r"expected: one \{date\}"):
+        _found(tmp_path / "b", tmp_path / "a", "{}_{date}_{date}.tif")
+    with pytest.raises(ConfigError, match="names as they are in the folders"):
+        _found(tmp_path / "b", tmp_path / "a", f"{tmp_path}/{{}}.tif")
 
 
 def test_only_files_of_the_same_bytes_are_identical(tmp_path):
