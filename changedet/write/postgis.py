@@ -32,9 +32,9 @@ _GEOMETRY_COLUMN = "geom"
 _CONNECT_SECONDS = 15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Place:
-    """A table in a database. Its `repr` and `str` hold no password, as SQLAlchemy's URL hides it."""
+    """A table in a database. Its `repr` and `str` hold no password."""
 
     url: sa.URL
     schema: str | None
@@ -55,7 +55,10 @@ class _Place:
         return cls(url.set(drivername="postgresql+psycopg", query=query), schema, table)  # type: ignore[arg-type]  # a name given twice is refused by the database
 
     def __str__(self) -> str:
-        return f"{self.url.render_as_string(hide_password=True)}, table {self.table}"
+        # SQLAlchemy hides what stands before the host, and not what libpq takes from the query as well.
+        return redact(f"{self.url.render_as_string(hide_password=True)}, table {self.table}")
+
+    __repr__ = __str__
 
     @contextmanager
     def connected(self) -> Iterator[sa.Connection]:
@@ -74,8 +77,9 @@ class _Place:
 
     def _without_secrets(self, error: Exception) -> str:
         text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        password = self.url.password
-        return redact(text.replace(str(password), "***") if password else text)
+        for password in filter(None, (self.url.password, self.url.query.get("password"))):
+            text = text.replace(str(password), "***")
+        return redact(text)
 
 
 def check_postgis(url: str, *, append: bool, overwrite: bool) -> None:

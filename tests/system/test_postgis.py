@@ -201,3 +201,11 @@ def test_a_database_that_refuses_is_told_without_the_password(postgis, tmp_path:
     assert refused.exit_code == 8
     assert message in refused.stderr
     assert not [secret for secret in (*SECRETS, "wrong") if secret in refused.output]
+
+
+def test_a_password_in_the_query_is_as_secret_as_one_before_the_host():
+    from changedet.write.postgis import check_postgis
+
+    with pytest.raises(OutputError, match="could not be written to") as refused:
+        check_postgis("postgresql://127.0.0.1:1/db?user=me&password=s3cret%21", append=False, overwrite=False)
+    assert "s3cret" not in str(refused.value)
