@@ -23,6 +23,7 @@ from changedet.read.scene import Band, Scene
 
 _RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-hdf")
 _TIMEOUT_S = 30
+_RED_EDGE = ("B05", "B06", "B07", "B8A")
 _QUALITY = {"scl": "scl", "qa_pixel": "qa_pixel", "qa": "qa_pixel"}
 
 
@@ -135,10 +136,17 @@ def _assets(item: dict[str, Any], base: str) -> Iterator[_Asset]:
         bands = _bands_of(asset)
         scaling = asset.get("raster:bands") or [{}] * len(bands)
         for index, (band, told) in enumerate(zip(bands, scaling, strict=False), start=1):
-            label = str(band.get("common_name") or band.get("eo:common_name") or band.get("name") or "")
-            name = names.canonical(label)
+            name = _name(band)
             if name is not None:
                 yield _Asset(name, _absolute(str(asset["href"]), base), index, {**asset, **band, **told})
+
+
+def _name(band: dict[str, Any]) -> str | None:
+    """Return the Sentinel-2 name of a band, by its common name, or by its own where it has none."""
+    common = str(band.get("common_name") or band.get("eo:common_name") or "")
+    own = names.canonical(str(band.get("name") or ""))
+    # Four bands of Sentinel-2 share the older common name: their own tell which is which.
+    return own if not common or (common == "rededge" and own in _RED_EDGE) else names.canonical(common)
 
 
 def _bands_of(asset: dict[str, Any]) -> list[dict[str, Any]]:

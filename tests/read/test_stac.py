@@ -111,6 +111,23 @@ def test_a_band_that_an_item_names_is_none_of_alpha(tmp_path: Path) -> None:
         open_scene(scene)
 
 
+def test_bands_that_share_the_common_name_rededge_go_by_their_own(tmp_path: Path) -> None:
+    assets = {}
+    for name, common in {
+        "B05": "rededge",
+        "B06": "rededge",
+        "B8A": "rededge",
+        "B04": "rededge",
+        "B10": "lwir11",
+    }.items():
+        write_raster(tmp_path / f"{name}.tif", np.ones((9, 9), np.uint16))
+        assets[name] = {"href": f"{name}.tif", "eo:bands": [{"name": name, "common_name": common}]}
+    item = {"type": "Feature", "id": "a", "properties": {"datetime": None}, "assets": assets}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    # Of other sensors B04 may be a red edge, and B10 a thermal band.
+    assert open_scene(f"stac:{tmp_path / 'item.json'}").names == ("B05", "B06", "B8A")
+
+
 def test_an_item_of_a_collection_is_a_scene_by_its_id(tmp_path: Path) -> None:
     items = [_item(tmp_path, name, offset=0) for name in ("one", "two")]
     path = tmp_path / "found.json"
