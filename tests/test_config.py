@@ -89,6 +89,14 @@ def test_a_pipeline_file_gives_the_options_it_says_and_defaults_for_the_rest(tmp
     )
 
 
+def test_what_yaml_takes_for_days_truths_and_numbers_is_text_as_it_stands(tmp_path: Path) -> None:
+    text = RUN + "  dates: [2018-03-28, 2020-04-01T10:00:00Z]\n  co: {BIGTIFF: YES, LEVEL: 9}\n"
+    run = load_pipeline(_file(tmp_path, text)).run
+    assert run is not None
+    assert run.dates == ("2018-03-28", "2020-04-01T10:00:00+00:00")
+    assert run.co == {"BIGTIFF": "YES", "LEVEL": "9"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -98,6 +106,8 @@ def test_a_pipeline_file_gives_the_options_it_says_and_defaults_for_the_rest(tmp
         (RUN + "  co: {COMPRESS: [1]}\n", r"line 6: run\.co\.COMPRESS"),
         (RUN.replace("  after: b.tif\n", ""), r"line 2: run\.after: Field required"),
         (RUN + "detect: {}\n", r"line 6: detect: unknown key"),
+        (RUN + "  halo: 8\n  min_area: 1\n  halo: 9\n", "line 8: halo is in line 6 already"),
+        (RUN + "run: {}\n", "line 6: run is in line 2 already"),
         ("{}\n", "line 1: file: .*one block: run, batch, train, pretrain or dataset"),
     ],
 )

@@ -50,7 +50,7 @@ def load_pipeline(path: str | Path, changes: tuple[str, ...] = ()) -> Pipeline:
 
     Raises:
         NotFoundError: there is no such file.
-        ConfigError: not YAML, an unknown key, or a wrong type; the message names the line.
+        ConfigError: not YAML, a key that is unknown or there twice, or a wrong type; the message names the line.
     """
     file = Path(path)
     if not file.is_file():
@@ -65,12 +65,35 @@ def load_pipeline(path: str | Path, changes: tuple[str, ...] = ()) -> Pipeline:
         raise ConfigError(
             f"{file} holds no block", expected="run:, batch:, train:, pretrain: or dataset: at the top level"
         )
+    _refuse_twice(file, root)
     for change in changes:
         _set(content, change)
     try:
         return Pipeline.model_validate(content)
     except ValidationError as error:
         raise ConfigError("\n  ".join(_located(file, root, problem) for problem in error.errors())) from error
+
+
+def _refuse_twice(file: Path, root: yaml.Node | None) -> None:
+    """Refuse a key that a block has twice, of which YAML would take the last."""
+    nodes, seen = [root], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:  # by an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [value for _, value in node.value]
+            first: dict[object, int] = {}
+            for key, _ in node.value:
+                line = key.start_mark.line + 1
+                if key.value in first:
+                    raise ConfigError(
+                        f"{file}, line {line}: {key.value} is in line {first[key.value]} already", expected="it once"
+                    )
+                first[key.value] = line
 
 
 def _set(content: dict[str, Any], change: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -52,6 +53,18 @@ def _threshold(value: object) -> object:
 
 
 Threshold = Annotated[float | str, BeforeValidator(_threshold)]
+
+
+def _as_typed(value: object) -> object:
+    """Return a day, a truth or a number as a user typed it, where YAML takes the text for one."""
+    if isinstance(value, bool):
+        return "YES" if value else "NO"
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, int | float) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_typed)]
 
 
 class PolygonConfig(Config):
@@ -160,11 +173,11 @@ class RunConfig(PolygonConfig):
     res: PerDate[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = ()
     aoi: str | None = None
     resampling: Resampling = "bilinear"
-    dates: tuple[str, ...] | None = None
+    dates: tuple[Text, ...] | None = None
     overwrite: bool = False
     reuse: bool = False
     reuse_from: str | None = None
-    co: dict[str, str] = Field(default_factory=dict)
+    co: dict[str, Text] = Field(default_factory=dict)
     report: bool = True
     stac: bool = False
     vector: tuple[str, ...] = ()
