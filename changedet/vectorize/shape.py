@@ -113,7 +113,8 @@ def _holes(polygon: shapely.MultiPolygon) -> Geometries:
 def _holds_something(hole: shapely.Polygon, mask: Any) -> bool:
     left, top, right, bottom = (int(bound) for bound in hole.bounds)
     values = mask.read(1, window=RasterioWindow(left, top, right - left, bottom - top))
-    row, col = np.nonzero(values)
+    # Where nodata is 0, so is what nobody knows.
+    row, col = np.nonzero((values != 0) | (values == mask.nodata))
     return bool(shapely.contains_xy(hole, col + left + 0.5, row + top + 0.5).any())
 
 

@@ -116,6 +116,14 @@ def test_small_empty_holes_are_filled_and_others_kept(make_raster):
     assert tables(path, min_hole=1e6).changes.area_m2.max() == pytest.approx(100 * PIXEL_M2, rel=1e-6)
 
 
+def test_a_hole_of_nodata_is_kept_where_that_is_0(make_raster):
+    mask = np.ones((5, 5), np.uint8)
+    mask[2, 2] = 0
+    found = tables(make_raster(mask, nodata=0), min_hole=1e6)
+    assert found.changes.area_m2.item() == pytest.approx(24 * PIXEL_M2, rel=1e-6)
+    assert found.findings.changed_m2 + found.findings.unknown_m2 == pytest.approx(25 * PIXEL_M2, rel=1e-6)
+
+
 def test_steps_change_shapes_and_areas_but_not_ids_or_probabilities(make_raster):
     mask = blobs(3, classes=1)
     paths = make_raster(mask), make_raster((mask * 180).astype(np.uint8), scale=1 / 254)
