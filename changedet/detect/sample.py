@@ -22,8 +22,9 @@ _SAMPLE_BYTES = 32 * 2**20
 _MOST_SAMPLES = 200_000
 # Blocks that statistics of neighbourhoods are sampled from.
 _MOST_BLOCKS = 64
-# Blocks, six million pixels, that moments alone are taken from: what a run spends before its first chip.
-_BLOCKS_OF_MOMENTS = 24
+# Blocks, six million pixels, that moments alone are taken from: what a run spends before its first chip. More only
+# where these hold fewer valid pixels than that.
+_BLOCKS_OF_MOMENTS, _LEAST_OF_MOMENTS = 24, 10_000
 _SEED = 0
 
 Function = Callable[[Chip], NDArray[np.float32]]
@@ -96,6 +97,9 @@ def moments_of(
 ) -> Moments:
     """Return the moments of the stacked bands (before, then after) of the valid pixels, of at most 24 blocks.
 
+    Where a scene is empty but for a corner, these may hold nearly none: then the others are looked at too, in their
+    order, until there are enough.
+
     Args:
         read: what reads a pair.
         shape: its height and width, px.
@@ -107,10 +111,13 @@ def moments_of(
     """
     lattice = blocks(*shape, _BLOCK_PX)
     drawn, total = _drawn(len(lattice), _BLOCKS_OF_MOMENTS), Moments.none(2 * bands)
-    for done, index in enumerate(drawn, start=1):
+    others = sorted({*range(len(lattice))} - {*drawn})
+    for done, index in enumerate((*drawn, *others), start=1):
+        if done > len(drawn) and total.weight >= _LEAST_OF_MOMENTS:
+            break
         chip = read(lattice[index])
         total += Moments.of(_stacked(chip))
-        progress("statistics", done, len(drawn))
+        progress("statistics", done, len(drawn) if done <= len(drawn) else len(lattice))
     return total
 
 
