@@ -104,8 +104,8 @@ def warnings_of(first: list[str], preparation: Preparation, config: RunConfig) -
     notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
     if config.coregister:
         notes = [note for note in notes if "--coregister" not in note]
-        if preparation.correction.displacement.is_none:
-            notes.append("the residual shift could not be estimated, so none was removed")
+        if preparation.report.alignment.startswith("nothing removed"):
+            notes.append(f"--coregister: {preparation.report.alignment}")
     return [*first, *notes]
 
 

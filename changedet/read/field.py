@@ -50,18 +50,26 @@ def register(windows: list[WindowShifts], overall: ShiftEstimate, *, field: bool
         return Registration(NONE, "nothing removed: too few windows agree on a shift")
     constant = Displacement.constant(overall.row, overall.col)
     if not field:
-        return Registration(constant, "one shift removed, as asked")
+        return _one(constant, "one shift removed, as asked")
     points, shifts = _local(windows, overall)
     kept = _consistent(points, shifts)
     points, shifts = points[kept], shifts[kept]
     if len(points) < _FEWEST_WINDOWS:
-        return Registration(constant, f"one shift removed: {len(points)} windows agree, too few for a field")
+        return _one(constant, f"one shift removed: {len(points)} windows agree, too few for a field")
     error, smoothing = _best_smoothing(points, shifts)
     plain = float(np.median(np.linalg.norm(shifts - (overall.row, overall.col), axis=1)))
     figures = f"windows left out of the fit are met to {error:.2f} px by a field and {plain:.2f} px by one shift"
     if plain < _WORTHWHILE_PX or error > _GAIN * plain:
-        return Registration(constant, f"one shift removed: a field would not be better ({figures})")
+        return _one(constant, f"one shift removed: a field would not be better ({figures})")
     return Registration(_on_nodes(points, shifts, smoothing), f"a field removed ({figures})")
+
+
+def _one(shift: Displacement, why: str) -> Registration:
+    return (
+        Registration(NONE, "no shift to remove: the dates lie on each other")
+        if shift.is_none
+        else Registration(shift, why)
+    )
 
 
 def _local(windows: list[WindowShifts], overall: ShiftEstimate) -> tuple[Floats, Floats]:

@@ -272,6 +272,18 @@ def test_reversed_dates_are_warned_of(corner: tuple[Path, Path], model: Path, tm
     assert any("later than the after scene" in warning for warning in result.record["warnings"])
 
 
+def test_dates_that_lie_on_each_other_are_no_reason_to_warn_that_nothing_was_removed(
+    corner: tuple[Path, Path], model: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model": str(model), "coregister": True, "report": False}
+    before, _ = crop_sample(tmp_path, row=0, col=0, height=260, width=260)
+    same = run(before, before, tmp_path / "same", **options).record
+    assert same["pair"]["alignment"] == "no shift to remove: the dates lie on each other"
+    assert not [warning for warning in same["warnings"] if "coregister" in warning or "shift" in warning]
+    torn = run(*corner, tmp_path / "torn", **options).record  # half of it is nodata
+    assert "--coregister: nothing removed: too few windows agree on a shift" in torn["warnings"]
+
+
 def test_a_model_that_is_not_free_is_refused_when_only_free_ones_are_wanted(
     corner: tuple[Path, Path], tmp_path: Path
 ) -> None:

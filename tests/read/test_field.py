@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from changedet.read.coregister import WindowShifts, agree
+from changedet.read.coregister import ShiftEstimate, WindowShifts, agree
 from changedet.read.displacement import NONE, Displacement
 from changedet.read.field import register
 
@@ -65,6 +65,13 @@ def test_windows_that_agree_on_nothing_remove_nothing() -> None:
     found = register(windows, agree(windows))
     assert found.displacement == NONE
     assert "nothing removed" in found.why
+
+
+@pytest.mark.parametrize("field", [True, False])
+def test_dates_that_lie_on_each_other_have_no_shift_to_remove(field: bool) -> None:
+    found = register([WindowShifts(96.0, 96.0, np.zeros((8, 2)))], ShiftEstimate(0.0, 0.0, 8, 8, 0.0), field=field)
+    assert found.displacement == NONE
+    assert found.why.startswith("no shift to remove")
 
 
 def test_one_shift_can_be_asked_for() -> None:
