@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from io import TextIOWrapper
 
 import click
 from click import Context
@@ -42,6 +43,10 @@ def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
     """
     del debug  # read by `Group` from the context
     ctx.obj = {"quiet": quiet}
+    for stream in (sys.stdout, sys.stderr):
+        # Where a console or a pipe is not of Unicode, km² and … are no reason to fail, least of all after a run.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting("%(name)s: %(message)s"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from functools import partial
 from typing import Any
@@ -10,9 +11,10 @@ import click
 from click import Context, Parameter
 
 from changedet.cli.console import ERR, shown
-from changedet.errors import EXIT_CODES, ChangeDetError, exit_code
+from changedet.errors import EXIT_CODES, ChangeDetError, OutputError, exit_code
 
 INTERRUPTED = 130
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def _be_verbose(ctx: Context, param: Parameter, value: bool) -> None:
@@ -60,10 +62,14 @@ class Group(Subgroup):
             ctx.exit(exit_code(error))
         except OSError as error:
             # What the system refuses, such as somebody else's folder. A pipe that is closed is no error, see `entry`.
-            if ctx.params.get("debug") or error.filename is None or isinstance(error, BrokenPipeError):
+            is_full = error.errno in _DISK_FULL
+            is_nameless = error.filename is None and not is_full
+            if ctx.params.get("debug") or is_nameless or isinstance(error, BrokenPipeError):
                 raise
-            ERR.print(f"[red]error:[/red] {shown(f'{error.filename} ({error.strerror})')}")
-            ctx.exit(EXIT_CODES[ChangeDetError])
+            # Of a full disk Python tells no name, and it need not be that of the output.
+            what = error.filename or "a disk, of what is printed or of temporary files, is full"
+            ERR.print(f"[red]error:[/red] {shown(f'{what} ({error.strerror})')}")
+            ctx.exit(EXIT_CODES[OutputError if is_full else ChangeDetError])
         except KeyboardInterrupt:
             ERR.print("interrupted: nothing was left behind")
             ctx.exit(INTERRUPTED)

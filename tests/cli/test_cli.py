@@ -10,8 +10,10 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from tests.commands import RESULTS, assert_refused, call, names_in
+from changedet.cli import cli
+from tests.commands import MAIN, RESULTS, assert_refused, call, names_in
 from tests.data import texture, write_raster
 from tests.pairs import ROOT, SAMPLE
 from tests.server import serve
@@ -83,6 +85,23 @@ def test_inspect_as_json_is_json() -> None:
     result = call("inspect", "--json", SAMPLE / "before.tif", SAMPLE / "after.tif")
     report = json.loads(result.stdout)
     assert (report["before"]["date"], report["size"]) == ("2017-06-17", [448, 512])
+
+
+def test_what_is_printed_is_printed_where_no_unicode_is_known_too() -> None:
+    command = ["inspect", str(SAMPLE / "before.tif"), str(SAMPLE / "after.tif")]
+    done = CliRunner(charset="ascii").invoke(cli, command)
+    assert done.exit_code == 0, done.exception
+    assert "? both dates lie on one grid" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_behind_the_output_is_told_in_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", MAIN, "models", "show", "s2-urban"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 8
+    assert done.stderr.startswith("error: a disk, of what is printed or of temporary files, is full")
+    assert "Traceback" not in done.stderr
 
 
 def test_inspect_shows_no_credentials(tmp_path: Path) -> None:
