@@ -1,6 +1,6 @@
 """What a command or a pipeline file may say. The only place where defaults live."""
 
-from changedet.config.base import NEUTRAL_REFLECTANCE, Bytes, checked, parse_bytes
+from changedet.config.base import LARGEST_VALUE, NEUTRAL_REFLECTANCE, Bytes, checked, parse_bytes
 from changedet.config.batch import BatchConfig, BatchStep, check_batch_options
 from changedet.config.data import DatasetConfig, DatasetKind, EvaluateConfig
 from changedet.config.learn import (
@@ -32,6 +32,7 @@ from changedet.config.run import (
 )
 
 __all__ = [
+    "LARGEST_VALUE",
     "NEUTRAL_REFLECTANCE",
     "AugmentConfig",
     "BatchConfig",

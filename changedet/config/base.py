@@ -11,6 +11,8 @@ from changedet.errors import ConfigError
 
 # Pixels invalid at either date hold it at both: the middle of the networks' logarithmic scale, ordinary land to them.
 NEUTRAL_REFLECTANCE: Final = 0.1
+# Floating-point values from here on are what writers call no data: the type's largest, each rounded its own way.
+LARGEST_VALUE: Final = 3.4e38
 Kind = TypeVar("Kind", bound="Config")
 _T = TypeVar("_T")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}

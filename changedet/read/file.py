@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
+from changedet.config import LARGEST_VALUE
 from changedet.errors import SceneError
 from changedet.grid import Window
 from changedet.read.align import Placement, place, turned_to
@@ -24,9 +25,6 @@ from changedet.read.header import alpha_bands, quietly_without_georeference
 from changedet.read.resample import Locator, resample
 from changedet.read.scene import Band
 from changedet.remote import settings_for
-
-# Floating-point values from here on are what writers call no data: the type's largest, each rounded its own way.
-LARGEST = 3.4e38
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -135,7 +133,7 @@ class OpenFile:
         if self._nodata is not None:
             np.copyto(values, np.float32(np.nan), where=raw == self._nodata)
         if not np.issubdtype(raw.dtype, np.integer):
-            np.copyto(values, np.float32(np.nan), where=~(np.abs(values) < LARGEST))
+            np.copyto(values, np.float32(np.nan), where=~(np.abs(values) < LARGEST_VALUE))
         if self._hides:
             np.copyto(values, np.float32(np.nan), where=self._hidden(window))
         return values

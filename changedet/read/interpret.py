@@ -16,9 +16,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
+from changedet.config import LARGEST_VALUE
 from changedet.errors import SceneError
 from changedet.grid.window import sample_windows
-from changedet.read.file import LARGEST, rasterio_window
+from changedet.read.file import rasterio_window
 from changedet.read.header import alpha_bands, quietly_without_georeference
 from changedet.read.reader import Nodata, Scaling
 from changedet.read.scene import Band, Scene
@@ -117,7 +118,7 @@ def _values(dataset: Any, index: int, nodata: float | None, **part: Any) -> NDAr
     for alpha in alpha_bands(dataset):
         sample = np.ma.masked_where(dataset.read(alpha, **part) == 0, sample)
     seen = sample.compressed()
-    known: NDArray[Any] = seen[(np.abs(seen) < LARGEST) & (seen != nodata)]
+    known: NDArray[Any] = seen[(np.abs(seen) < LARGEST_VALUE) & (seen != nodata)]
     return known
 
 

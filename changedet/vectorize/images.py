@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 
+from changedet.config import LARGEST_VALUE
 from changedet.grid import Window
 from changedet.grid.lattice import is_geographic, near, pixel_offset
 from changedet.vectorize.polygons import Geometries, moved
@@ -138,6 +139,7 @@ class Images:
                 found = np.ma.getdata(stored[number]).ravel()[at].astype(np.float64)
                 for nodata in {band.nodata, file.dataset.nodatavals[band.index - 1]} - {None}:
                     found[found == nodata] = np.nan
+                found[np.abs(found) >= LARGEST_VALUE] = np.nan
                 if np.ma.isMaskedArray(stored):
                     found[np.ma.getmaskarray(stored)[number].ravel()[at]] = np.nan
                 yield found

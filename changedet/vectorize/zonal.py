@@ -17,6 +17,7 @@ from exactextract.raster import RasterSource
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
+from changedet.config import LARGEST_VALUE
 from changedet.vectorize.polygons import Geometries
 
 # Pixels that are read at once: with coverages some 50 MB.
@@ -117,6 +118,7 @@ class _Pixels(RasterSource):  # type: ignore[misc]  # exactextract has no types
         values = stored.astype(np.float64).filled(np.nan)
         if self.nodata is not None:
             values[values == self.nodata] = np.nan
+        values[np.abs(values) >= LARGEST_VALUE] = np.nan
         return values
 
 

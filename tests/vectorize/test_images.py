@@ -71,6 +71,16 @@ def test_pixels_that_a_file_hides_do_not_count(make_raster):
     assert before == pytest.approx(np.array([[20.0]]))
 
 
+@pytest.mark.parametrize("displaced", [None, still])
+def test_the_largest_values_do_not_count_whatever_their_tag_says(make_raster, displaced):
+    image = np.array([[10.0, 30.0, -3.4028235e38, np.inf]], np.float32)
+    band = (ImageBand("B04", str(make_raster(image, nodata=None)), 1, 1.0, 0.0, -np.inf),)
+
+    _, before, _ = reflectance(make_raster(np.ones((1, 4), np.uint8)), Imagery(band, band, (displaced, None)))
+
+    assert before == pytest.approx(np.array([[20.0]]))
+
+
 def test_a_date_that_is_displaced_is_looked_up_where_it_lies(make_raster):
     moved = Affine(10, 0, NORTH_UP.c - 80, 0, -10, NORTH_UP.f)
     scenes = bands(make_raster(SCENE)), bands(make_raster(SCENE, transform=moved))
