@@ -107,6 +107,11 @@ class NetworkDetector(ABC):
         return self._bands
 
     @property
+    def cards(self) -> tuple[Card, ...]:
+        """Of the models whose answer it is: its own, of an ensemble those of its members."""
+        return (self.card,)
+
+    @property
     def classes(self) -> int:
         """See `ChangeDetector`."""
         return len(self.card.classes)

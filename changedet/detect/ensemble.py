@@ -81,6 +81,11 @@ class EnsembleDetector(NetworkDetector):
             member.release()
 
     @property
+    def cards(self) -> tuple[Card, ...]:
+        """See `NetworkDetector`."""
+        return tuple(member.card for member in self._members)
+
+    @property
     def classes(self) -> int:
         """See `ChangeDetector`: the members' channels twice, probabilities and then their deviations."""
         return 2 * self._members[0].classes

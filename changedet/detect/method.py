@@ -79,7 +79,8 @@ class NetworkMethod:
 
     def notes(self, pair: RasterPair, config: RunConfig) -> list[str]:
         """See `Method`."""
-        told = check_resolution(pair, self._card, config), told_missing(self._card, self.bands)
+        resolutions = [check_resolution(pair, card, config) for card in self._detector.cards]
+        told = *resolutions, told_missing(self._card, self.bands)
         return [note for note in told if note]
 
     def fit(

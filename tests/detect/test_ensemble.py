@@ -12,7 +12,7 @@ from changedet.detect.pipe import Halves
 from changedet.detect.run import run
 from changedet.detect.stitch import stitch
 from changedet.detect.torch_detector import TorchDetector
-from changedet.errors import ConfigError, ModelError
+from changedet.errors import ConfigError, ModelError, PairError
 from changedet.grid import Window, plan_chips
 from changedet.network.package import load_model
 from changedet.read.pair import open_pair
@@ -176,3 +176,12 @@ def test_members_are_checked_like_a_model(tmp_path: Path, path: Path) -> None:
     with pytest.raises(ConfigError, match="ensemble adds models to `model`"):
         run(*pair, tmp_path / "out", ensemble=(str(path),))
     assert not (tmp_path / "out").exists()
+
+
+def test_every_member_is_asked_whether_it_knows_such_pixels(path: Path, tmp_path: Path) -> None:
+    pair, options = crop_sample(tmp_path), {"model": str(path), "report": False}
+    near, far = (str(tiny_model(tmp_path / f"m{pixel}.safetensors", resolution_m=pixel)) for pixel in (20, 1))
+    with pytest.raises(PairError, match="pixels of 10 m, where m1 learned from 1 m"):
+        run(*pair, tmp_path / "far", ensemble=(far,), **options)
+    record = run(*pair, tmp_path / "near", ensemble=(near,), **options).record
+    assert record["warnings"] == ["pixels of 10 m, where m20 learned from 20 m: expect a poorer map"]
