@@ -10,7 +10,7 @@ from changedet.config import RunConfig, check_options
 from changedet.detect.rasters import PROBABILITY
 from changedet.detect.record import fingerprints
 from changedet.detect.scenes import open_scenes, reading_options
-from changedet.errors import NotFoundError, PairError, SceneError
+from changedet.errors import ConfigError, NotFoundError, PairError, SceneError
 from changedet.report import Inputs, draw_pictures, write_report
 from changedet.write.provenance import read_run_json
 from changedet.write.staging import RUN_JSON, atomic_path
@@ -29,7 +29,7 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         NotFoundError: the folder lacks what a report is made of.
-        ConfigError: another version of changedet wrote its run.json in another form.
+        ConfigError: another version of changedet wrote its run.json in another form, or it is none of a run.
     """
     folder = Path(out)
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
@@ -38,6 +38,10 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
             f"no {', '.join(missing)} in {folder}", expected="the output folder of a run", remedy="changedet run"
         )
     record = read_run_json(folder / RUN_JSON)
+    if not {"inputs", "parameters"} <= record.keys():
+        raise ConfigError(
+            f"{folder / RUN_JSON} says neither what was run nor how", expected="that of a run", remedy="run it again"
+        )
     try:
         inputs = _inputs(record)
         notes = _differences(record, inputs)

@@ -91,6 +91,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert names_in(tmp_path) == set()
 
 
+def test_a_record_that_is_none_of_a_run_is_refused(tmp_path: Path) -> None:
+    for name in ("probability.tif", "changes.gpkg"):
+        (tmp_path / name).touch()
+    (tmp_path / "run.json").write_text('{"form": 2}')
+    with pytest.raises(ConfigError, match="neither what was run nor how"):
+        remake_report(tmp_path)
+
+
 def test_the_command_says_where_the_report_is(folder: Path) -> None:
     result = call("report", folder)
     assert (result.exit_code, result.stdout) == (0, f"written to {folder / 'report.html'}\n")
