@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from changedet.learn.datasets.labels import NOT_KNOWN
 from changedet.learn.sample import Batch
 
 # Larger objects leave no room for a place around them.
@@ -90,18 +91,19 @@ def cut_object(
     """Cut one changed object, 8-connected, out of a chip, turned at random; None where there is none to be had.
 
     Objects that touch the chip's edge within the feather, invalid pixels or another object's feather are left alone:
-    parts of them would be missing, or parts of others come along unlabelled.
+    parts of them would be missing, or parts of others come along unlabelled. So are those beside pixels that nobody
+    knows of.
 
     Args:
         before: (C, H, W).
         after: (C, H, W).
-        target: (1, H, W), 0 unchanged, 1..K the kind of change.
+        target: (1, H, W), 0 unchanged, 1..K the kind of change, 255 where that is not known.
         valid: bool (1, H, W), True = valid.
         feather: px.
         rng: of the draws.
     """
-    changed = target[0] > 0
-    labels, count = ndimage.label(changed, structure=_EIGHT)
+    changed_or_unknown = target[0] > 0
+    labels, count = ndimage.label(changed_or_unknown & (target[0] != NOT_KNOWN), structure=_EIGHT)
     for index in rng.permutation(count) + 1:
         own = labels == index
         if own.sum() > _LARGEST_SHARE * own.size:
@@ -109,7 +111,7 @@ def cut_object(
         weight = feathered(own, feather)
         inside = weight > 0
         whole = not (inside[[0, -1]].any() or inside[:, [0, -1]].any())
-        if whole and valid[0][inside].all() and not (changed & inside & ~own).any():
+        if whole and valid[0][inside].all() and not (changed_or_unknown & inside & ~own).any():
             rows, cols = ndimage.find_objects(inside.astype(np.int8))[0]
             truth = np.where(own, target[0], 0)
             found = ChangedObject(before[:, rows, cols], after[:, rows, cols], truth[rows, cols], weight[rows, cols])

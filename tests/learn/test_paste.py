@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from changedet.learn.datasets.labels import NOT_KNOWN
 from changedet.learn.paste import cut_object, paste_changes
 from changedet.learn.sample import Batch
 
@@ -91,6 +92,15 @@ def test_objects_that_are_cut_or_too_large_are_left_alone(
     if invalid:
         chip[3][0, invalid[0], invalid[1]] = False
     assert cut_object(*(part.numpy() for part in chip), feather=1, rng=np.random.default_rng(0)) is None
+
+
+def test_pixels_that_nobody_knows_of_are_no_object_and_come_along_with_none() -> None:
+    unknown = _chip(1.0, (slice(20, 24), slice(20, 24)))
+    unknown[2][unknown[2] > 0] = NOT_KNOWN
+    near = _chip(1.0, (slice(20, 24), slice(20, 24)))
+    near[2][0, 20:24, 24] = NOT_KNOWN
+    for chip in (unknown, near):
+        assert cut_object(*(part.numpy() for part in chip), feather=1, rng=np.random.default_rng(0)) is None
 
 
 def test_a_neighbour_in_the_feather_would_come_along_unlabelled() -> None:
