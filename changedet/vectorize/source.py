@@ -64,13 +64,19 @@ def mask_grid(dataset: Any) -> GeoBox:
     """Return the grid of an open dataset that can be read as a mask.
 
     Raises:
-        SceneError: not one band of uint8, nodata given by another band than the values, or no CRS.
+        SceneError: not one band of uint8, or with a scale, nodata given by another band than the values, or no CRS.
     """
     if dataset.count != 1 or dataset.dtypes[0] != "uint8":
         raise SceneError(
             f"{dataset.name} has {dataset.count} band(s) of {', '.join(sorted(set(dataset.dtypes)))}",
             expected="a mask: one band of uint8, 0 unchanged and 1..K the class of change",
             remedy="gdal_translate -b 1 -ot Byte, after a threshold if these are probabilities",
+        )
+    if dataset.scales[0] != 1:
+        raise SceneError(
+            f"{dataset.name} has a scale, {dataset.scales[0]:.6g}, so it holds quantities, as probability.tif does",
+            expected="a mask: 0 unchanged and 1..K the class of change",
+            remedy="the mask.tif beside it; another threshold is run --reuse --threshold",
         )
     _refuse_mask_band(dataset)
     if dataset.crs is None:

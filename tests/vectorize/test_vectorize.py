@@ -209,6 +209,14 @@ def test_refuses_what_is_no_mask(make_raster, array):
         vectorize(make_raster(array))
 
 
+def test_refuses_probabilities(make_raster):
+    path = make_raster(scene())
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = (1 / 254,)
+    with pytest.raises(SceneError, match=r"has a scale, 0\.00393701"):
+        vectorize(path)
+
+
 def test_refuses_an_internal_mask(make_raster):
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         path = make_raster(scene(), nodata=None)
