@@ -73,6 +73,8 @@ def test_a_halo_is_a_word_or_pixels(halo: str | int) -> None:
         ({"device": "gpu"}, "device"),
         ({"bounds": (1, 2, 3)}, "bounds"),
         ({"threshold": 2, "halo": "wide"}, r"threshold[\s\S]*; halo"),
+        ({"ensemble": ("b",)}, "^ensemble adds models to `model`, which is not named$"),
+        ({"vector": ("a.fgb", "a.fgb")}, "^vector names a place twice$"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_name(options: dict[str, object], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -64,15 +65,18 @@ def checked(kind: type[Kind], options: dict[str, Any]) -> Kind:
     try:
         return kind.model_validate(options)
     except ValidationError as error:
-        raise ConfigError("; ".join(f"{key_of(problem)}: {said_of(problem)}" for problem in error.errors())) from error
+        told = ((key_of(problem), said_of(problem)) for problem in error.errors())
+        raise ConfigError("; ".join(": ".join(filter(None, parts)) for parts in told)) from error
 
 
 def key_of(problem: Any) -> str:
-    """Return the dotted key that a problem of pydantic is about."""
+    """Return the dotted key that a problem of pydantic is about; none where it is about several together."""
     return ".".join(map(str, problem["loc"]))
 
 
 def said_of(problem: Any) -> str:
-    """Return what is wrong there, and the start of what was given."""
-    shown = "" if problem["type"] in ("extra_forbidden", "missing") else f" (got {str(problem['input'])[:80]!r})"
-    return str({"extra_forbidden": "unknown key"}.get(problem["type"], problem["msg"])) + shown
+    """Return what is wrong there, and the start of what was given where that is one value."""
+    said = {"extra_forbidden": "unknown key"}.get(problem["type"], problem["msg"]).removeprefix("Value error, ")
+    # A whole block says nothing of which of its values are at odds.
+    alone = problem["type"] not in ("extra_forbidden", "missing") and not isinstance(problem["input"], Mapping)
+    return f"{said} (got {str(problem['input'])[:80]!r})" if alone else str(said)

@@ -191,6 +191,8 @@ class RunConfig(PolygonConfig):
             raise ValueError("ensemble and tta are of networks, and go with no detector")
         if self.ensemble and self.model is None:
             raise ValueError("ensemble adds models to `model`, which is not named")
+        if len(set(self.vector)) < len(self.vector):
+            raise ValueError("vector names a place twice")
         return self
 
 

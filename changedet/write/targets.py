@@ -83,7 +83,7 @@ def check_target(target: Target, *, append: bool, overwrite: bool) -> None:
 
     Raises:
         ConfigError: `append` to what cannot be appended to; or a database without what its extra installs.
-        OutputExistsError: it is there, and neither to be appended to nor to be replaced.
+        OutputExistsError: it is there, and neither to be appended to nor to be replaced; or it is a folder.
         OutputError: the database cannot be reached.
     """
     if append and target.kind == "flatgeobuf":
@@ -94,6 +94,8 @@ def check_target(target: Target, *, append: bool, overwrite: bool) -> None:
         from changedet.write.postgis import check_postgis
 
         check_postgis(target.where, append=append, overwrite=overwrite)
+    elif Path(target.where).is_dir():
+        raise OutputExistsError(f"{target} is a folder", expected="a file", remedy="another name")
     elif Path(target.where).exists() and not (append or overwrite):
         raise OutputExistsError(
             f"{target} exists", expected="a new file", remedy="--overwrite to replace it, --append to add to it"

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from changedet.errors import ConfigError, OutputExistsError
-from changedet.write.targets import target_of, write_target
+from changedet.write.targets import check_target, target_of, write_target
 from tests.write.test_geopackage import layers
 
 FILES = ["changes.gpkg", "changes.parquet", "changes.fgb", "changes.geojson"]
@@ -151,6 +151,14 @@ def test_a_file_that_is_there_is_kept(spooled, tmp_path):
     with pytest.raises(ConfigError, match="indexed as a whole"):
         write(path, spooled, layers(), append=True)
     assert write(path, spooled, layers(changes=1), overwrite=True) == 1
+
+
+def test_a_folder_is_neither_replaced_nor_added_to(tmp_path):
+    folder = tmp_path / "changes.gpkg"
+    folder.mkdir()
+    for options in ({"append": True, "overwrite": False}, {"append": False, "overwrite": True}):
+        with pytest.raises(OutputExistsError, match="is a folder"):
+            check_target(target_of(str(folder)), **options)
 
 
 @pytest.mark.parametrize("text", ["a.shp", "b.kml", "changes", "mysql://me:secret@host/db", "s3://bucket/a.gpkg"])
