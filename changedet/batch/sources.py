@@ -19,7 +19,7 @@ from changedet.errors import ChangeDetError, ConfigError, PairError
 from changedet.read import bands as band_names
 from changedet.read.align import overlap
 from changedet.read.dates import parse_date
-from changedet.read.folder import RASTER_SUFFIXES
+from changedet.read.folder import is_raster
 from changedet.read.landsat import is_landsat_folder
 from changedet.read.pair import common_bands
 from changedet.read.scene import Scene
@@ -148,7 +148,7 @@ def _is_collection(source: str) -> bool:
 
 def _is_scene(folder: Path) -> bool:
     """Return whether a folder is one scene: a product, or the files of its bands."""
-    files = (entry for entry in folder.iterdir() if entry.suffix.lower() in RASTER_SUFFIXES)
+    files = filter(is_raster, folder.iterdir())
     return is_safe(folder) or is_landsat_folder(folder) or any(map(band_names.in_file_name, (it.stem for it in files)))
 
 
@@ -194,13 +194,9 @@ def _side(source: str, pattern: str | None) -> Side:
     if not folder.is_dir():
         raise ConfigError(f"{source} is not a folder, and the other date is", expected="two folders, or two scenes")
     if pattern is None:
-        entries = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() or _is_raster(entry)]
+        entries = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() or is_raster(entry)]
         return Side(_by_key((entry.stem if entry.is_file() else entry.name, Source(str(entry))) for entry in entries))
     return _side_of_folder(folder, pattern)
-
-
-def _is_raster(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in RASTER_SUFFIXES
 
 
 def _side_of_folder(folder: Path, pattern: str) -> Side:
@@ -215,7 +211,7 @@ def _side_of_folder(folder: Path, pattern: str) -> Side:
             strangers.append(Unmatched(str(path), f"its name does not fit {pattern}"))
         else:
             found.append((_key(fits), Source(str(path), _date(fits))))
-    others = sorted(path for path in folder.iterdir() if _is_raster(path) and path not in set(paths))
+    others = sorted(path for path in folder.iterdir() if path.is_file() and is_raster(path) and path not in set(paths))
     strangers += [Unmatched(str(path), f"its name does not fit {pattern}") for path in others if "/" not in pattern]
     return Side(_by_key(found), strangers)
 

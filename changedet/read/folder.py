@@ -15,13 +15,18 @@ from changedet.read.scene import Band, Scene
 RASTER_SUFFIXES = {".tif", ".tiff", ".gtif", ".gtiff", ".jp2", ".vrt", ".img", ".png"}
 
 
+def is_raster(path: Path) -> bool:
+    """Return whether a file is named as a raster is; `._B02.tif`, which macOS leaves beside a file, is none."""
+    return path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith("._")
+
+
 def open_folder(folder: Path) -> Scene:
     """Open a folder of single-band files, named by their bands, as a scene.
 
     Raises:
         SceneError: no file in it is named by a band, one holds several, or their CRSs differ.
     """
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in RASTER_SUFFIXES]
+    files = filter(is_raster, sorted(folder.iterdir()))
     named = [(name, str(file)) for file in files if (name := names.in_file_name(file.stem)) is not None]
     if not named:
         raise SceneError(

@@ -50,7 +50,7 @@ def open_landsat(folder: Path) -> Scene:
         also = names.stand_ins(band.name, "landsat")
         nodata = 0.0 if band.nodata is None else band.nodata  # fill is 0 in Collection 2, tagged or not
         bands.append(replace(band, scale=scale, offset=offset, scaled_by="product metadata", also=also, nodata=nodata))
-    quality = next((f"qa_pixel:{file}" for file in sorted(folder.glob("*_QA_PIXEL.TIF"))), None)
+    quality = next((f"qa_pixel:{file}" for file in sorted(folder.glob("L*_QA_PIXEL.[Tt][Ii][Ff]"))), None)
     level = "surface reflectance" if level2 else "top of atmosphere"
     date = parse_date(metadata.get(("IMAGE_ATTRIBUTES", "DATE_ACQUIRED"), ""))
     return Scene(str(folder), tuple(bands), date, quality, f"Landsat Collection 2 {sensor}, {level}")
@@ -58,7 +58,7 @@ def open_landsat(folder: Path) -> Scene:
 
 def _metadata(folder: Path) -> dict[tuple[str, str], str]:
     """Return (group, key) → value of the MTL file; nothing without one. Keys repeat between levels: groups tell."""
-    file = next(iter(sorted(folder.glob("*_MTL.txt"))), None)
+    file = next(iter(sorted(folder.glob("L*_MTL.txt"))), None)
     found: dict[tuple[str, str], str] = {}
     groups: list[str] = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file else ():

@@ -13,7 +13,7 @@ from pathlib import Path
 from changedet.errors import SceneError
 from changedet.read import bands as names
 from changedet.read.dates import parse_date
-from changedet.read.folder import bands_of_files
+from changedet.read.folder import bands_of_files, is_raster
 from changedet.read.scene import Band, Scene
 
 _QUANTIFICATION = 10_000.0
@@ -43,7 +43,7 @@ def open_safe(folder: Path) -> Scene:
             remedy="name the IMG_DATA folder of one granule" if granules else "fetch the product again",
         )
     metadata = _metadata(folder)
-    files = sorted((granules[0] / "IMG_DATA").rglob("*.jp2"))
+    files = sorted(filter(is_raster, (granules[0] / "IMG_DATA").rglob("*.jp2")))
     found = [(_band_of(file), str(file)) for file in files]
     named = [(name, file) for name, file in found if name is not None]
     if not named:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from changedet.read import open_scene
 from changedet.read.bands import PRESETS, parse_mapping, parse_mappings
 from changedet.write.provenance import fingerprint
 from tests.data import texture, write_raster
+from tests.products import make_landsat, make_safe
 
 
 def _files(folder: Path, *names: str) -> list[Path]:
@@ -20,6 +22,20 @@ def test_a_list_of_files_is_a_scene_however_it_is_written(tmp_path: Path) -> Non
         scene = open_scene(source)
         assert scene.names == ("B04", "B08")
         assert [Path(band.path).name for band in scene.bands] == ["x_B04.tif", "x_B08.tif"]
+
+
+def _band_files(folder: Path) -> Path:
+    _files(folder, "x_B04.tif", "x_B08.tif")
+    return folder
+
+
+@pytest.mark.parametrize("make", [_band_files, make_safe, make_landsat])
+def test_what_macos_leaves_beside_files_is_no_part_of_a_scene(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    folder = make(tmp_path)
+    scene = open_scene(folder)
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+    assert open_scene(folder) == scene
 
 
 def test_a_list_longer_than_a_name_may_be_is_a_scene_and_known_again(

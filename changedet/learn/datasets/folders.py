@@ -12,7 +12,7 @@ from pathlib import Path
 
 from changedet.errors import SceneError
 from changedet.learn.datasets.scene import SceneFiles
-from changedet.read.folder import RASTER_SUFFIXES
+from changedet.read.folder import is_raster
 
 SPLITS = ("train", "val", "test")
 AB = ("A", "B", "label")
@@ -57,7 +57,7 @@ def _triples(folder: Path, names: tuple[str, str, str]) -> Iterator[tuple[str, t
 def _rasters(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in RASTER_SUFFIXES}
+    return {path.stem: path for path in filter(is_raster, folder.iterdir())}
 
 
 def whu_scenes(root: Path, split: str | None, *, local_px: float, coregister: bool = False) -> list[SceneFiles]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from changedet.learn.datasets.scene import SceneFiles
-from changedet.read.folder import RASTER_SUFFIXES
+from changedet.read.folder import is_raster
 
 
 def pair_scenes(root: Path, *, coregister: bool = False) -> list[SceneFiles]:
@@ -31,4 +31,4 @@ def _scene(folder: Path, role: str) -> Path | None:
 
 
 def _is_scene(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() in RASTER_SUFFIXES
+    return path.is_dir() or is_raster(path)
