@@ -133,6 +133,11 @@ def pixel_options(command: Any) -> Any:
             ),
             click.option("--coregister", is_flag=True, help="Remove the displacement between the dates."),
             click.option(
+                "--coregister-by",
+                type=click.Choice(["field", "shift"]),
+                help="The same, and how: shift is one for the whole pair; field, the usual, bends where that pays.",
+            ),
+            click.option(
                 "--normalize",
                 type=click.Choice(["none", "histogram", "irmad"]),
                 help="Bring the after date's values to the before date's. Default: none.",
@@ -169,6 +174,8 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     """Leave out what the user did not say: defaults live in `changedet.config`."""
     model, *ensemble = options.get("models") or (None,)  # the first of several --model, and the others
     options = {**options, "model": options.get("model") or model, "ensemble": options.get("ensemble", tuple(ensemble))}
+    if by := options.pop("coregister_by", None):
+        options["coregister"] = by
     given = {name: value for name, value in options.items() if name != "models" and value not in (None, {}, ())}
     halo = given.get("halo")
     return {**given, "halo": int(halo)} if isinstance(halo, str) and halo.isdigit() else given

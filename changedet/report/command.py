@@ -13,8 +13,6 @@ LEFT_OUT = frozenset({"overwrite", "report", "reuse", "reuse_from", "vector", "a
 # Options of several values are typed in three ways; a name is in no list where they follow the option together.
 _ONE_BY_ONE = {"nodata", "scale", "offset", "valid_mask", "res"}
 _WITH_COMMAS = {"dates"}
-# Only a pipeline file may say how.
-_FLAGS = {"coregister"}
 
 
 def command_of(record: Mapping[str, Any], out: str = "again") -> str:
@@ -52,8 +50,10 @@ def typed(options: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
 def _option(name: str, value: Any) -> list[str]:
     """Return an option as a user types it."""
     option = f"--{name.replace('_', '-')}"
-    if value is True or name in _FLAGS:
+    if value is True:
         return [option]
+    if name == "coregister":
+        return ["--coregister-by", value]
     if isinstance(value, dict):
         return [part for key, entry in value.items() for part in (option, f"{key}={entry}")]
     if not isinstance(value, list):

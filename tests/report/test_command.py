@@ -16,6 +16,7 @@ from changedet.report.command import LEFT_OUT, command_of
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"coregister": True, "min_area": 500.5, "halo": 64},
+    {"coregister": "shift"},
     {"bounds": (-1.5, 2, 3, 4), "dates": ("2017-01-01", "2018-01-01"), "halo": "exact"},
     {"co": {"COMPRESS": "ZSTD", "LEVEL": "9"}, "max_memory": "3GB", "connectivity": 4},
     {"model": "my models/a'b.safetensors", "bands": "red=3,nir=4", "nodata": -9999.0, "scale": 0.0001},
