@@ -34,6 +34,11 @@ def quantise(probability: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDAr
     return steps.astype(np.uint8)
 
 
+def below_one(probability: float) -> float:
+    """Return a probability that has a logit: the highest byte stands for those from half a step below 1 too."""
+    return min(probability, 1 - 0.5 / STEPS)
+
+
 def stored_as(
     dtype: str, probability: NDArray[np.float32], valid: NDArray[np.bool_]
 ) -> NDArray[np.uint8] | NDArray[np.float32]:

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import logit
 
 from changedet.errors import ModelError
-from changedet.grid.quantise import STEPS
+from changedet.grid.quantise import below_one
 from changedet.learn.datasets.training import TrainingScene
 from changedet.learn.predict import predict
 from changedet.network.card import Calibration
@@ -67,8 +67,7 @@ def distance_figures(network: MetricNetwork, calibration: Calibration | None, pr
         "probability": "1 / (1 + exp(-scale * (distance - threshold)))",
         "scale": scale,
         "threshold": threshold,
-        # The highest byte stands for probabilities from half a step below 1.
-        "changed_from": threshold + float(logit(min(probability, 1 - 0.5 / STEPS))) / scale,
+        "changed_from": threshold + float(logit(below_one(probability))) / scale,
     }
 
 

@@ -15,7 +15,7 @@ from scipy.special import logit
 
 from changedet.config import PretrainConfig
 from changedet.errors import ConfigError
-from changedet.grid.quantise import STEPS
+from changedet.grid.quantise import below_one
 from changedet.learn import parallel
 from changedet.learn.card import make_card
 from changedet.learn.counts import ProbabilityHistogram
@@ -97,8 +97,7 @@ def centred(threshold: float) -> Calibration:
     Args:
         threshold: of the joined, not calibrated probability.
     """
-    # The highest byte stands for probabilities from half a step below 1.
-    offset = -_SLOPE * float(logit(min(threshold, 1 - 0.5 / STEPS)))
+    offset = -_SLOPE * float(logit(below_one(threshold)))
     return Calibration(method="platt", slope=_SLOPE, offset=offset, data="no labels: a grade, 0.5 at the threshold")
 
 
