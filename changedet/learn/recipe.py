@@ -10,6 +10,7 @@ from typing import Any, Final
 from changedet.config import Candidate, Recipe
 from changedet.errors import ConfigError
 from changedet.learn.checkpoint import CHECKPOINT
+from changedet.learn.task import write_json
 
 RECIPE: Final = "recipe.json"
 # Where and how fast it is computed, what only the card says, and what is told apart in `own`.
@@ -45,9 +46,7 @@ def keep_recipe(folder: Path, config: Recipe, candidate: Candidate, **own: Any) 
         _refuse_another(folder, json.loads(path.read_text()), now)
     elif not (folder / CHECKPOINT).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(now, indent=1))
-        partial.replace(path)
+        write_json(path, now)
 
 
 def _refuse_another(folder: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
