@@ -15,9 +15,14 @@ from changedet.read.scene import Band, Scene
 RASTER_SUFFIXES = {".tif", ".tiff", ".gtif", ".gtiff", ".jp2", ".vrt", ".img", ".png"}
 
 
+def is_companion(path: Path) -> bool:
+    """Return whether a file is one of those, `._B02.tif`, that macOS leaves beside each on other disks."""
+    return path.name.startswith("._")
+
+
 def is_raster(path: Path) -> bool:
-    """Return whether a file is named as a raster is; `._B02.tif`, which macOS leaves beside a file, is none."""
-    return path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith("._")
+    """Return whether a file is named as a raster is, and no companion of one."""
+    return path.suffix.lower() in RASTER_SUFFIXES and not is_companion(path)
 
 
 def open_folder(folder: Path) -> Scene:

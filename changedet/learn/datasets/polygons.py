@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from changedet.learn.datasets.scene import SceneFiles
-from changedet.read.folder import is_raster
+from changedet.read.folder import is_companion, is_raster
 
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".kml")
 
@@ -18,8 +18,7 @@ def polygon_scenes(root: Path, *, coregister: bool = False) -> list[SceneFiles]:
 
 
 def _trio(folder: Path) -> tuple[Path, Path, Path] | None:
-    # macOS leaves `._labels.gpkg` beside a file on other disks.
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("._"))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not is_companion(path))
     before, after = ([path for path in files if path.stem == role and is_raster(path)] for role in ("before", "after"))
     vectors = [path for path in files if path.suffix.lower() in VECTOR_SUFFIXES]
     return (before[0], after[0], vectors[0]) if len(before) == len(after) == len(vectors) == 1 else None
