@@ -85,7 +85,7 @@ def _learned(
         plan = plan_again(lattice) if lattice else plan_chips_of(geobox, detector, method.name, config)
         begun = begin_record(identify(scenes, config, method), preparation, plan)
         method.release()
-    told = warnings_of(notes, preparation, config)
+    told = warnings_of(notes, preparation)
     return plain({**begun, "scaling": raw.scaling, "threshold": threshold.as_json(), "notes": told})
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -79,12 +80,12 @@ class BySize:
         return np.array([*cores[::step], end])
 
 
-class ByOutline:
+class ByOutline(ABC):
     """Outlines on the ground; a tile is the smallest window that holds one, as far as the mosaic reaches."""
 
+    @abstractmethod
     def outlines(self, geobox: GeoBox, mosaic: Window) -> Iterator[tuple[Names, Any]]:
         """Yield names and polygons, in pixels of `geobox` (x right, y down), of those that may meet a mosaic."""
-        raise NotImplementedError
 
     def cut(self, geobox: GeoBox, mosaic: Window) -> tuple[Names, Windows]:
         """See `TileGrid`."""

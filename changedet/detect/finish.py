@@ -67,7 +67,7 @@ def finish(
         started=detection.started,
         findings=findings,
         threshold=detection.threshold,
-        warnings=warnings_of(detection.notes, detection.preparation, config),
+        warnings=warnings_of(detection.notes, detection.preparation),
         reused=None if reused is None else reused.folder,
     )
     write_run_json(staging.path(RUN_JSON), record)

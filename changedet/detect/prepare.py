@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from changedet.config import Coregister, Normalize
@@ -13,8 +13,8 @@ from changedet.detect.label_free import Fitted
 from changedet.errors import ConfigError, PairError
 from changedet.grid.window import blocks
 from changedet.read.coregister import ShiftEstimate
-from changedet.read.displacement import NONE, Displacement
-from changedet.read.field import Registration, register
+from changedet.read.displacement import Displacement
+from changedet.read.field import UNASKED, Registration, register
 from changedet.read.interpret import told
 from changedet.read.pair import Correction, RasterPair
 from changedet.read.radiometry import Curves, RadiometryPlan, plan_radiometry, stretch
@@ -140,8 +140,8 @@ def prepare_series(
     intervals = [Preparation(_report(looks[0], plans[0]), corrections[0])]
     for number in range(1, len(pairs)):
         with pairs[number].after_another(pairs[number - 1]) as pair:
-            why = f"{looks[number].found.why}, against the first date"
-            report = report_pair(pair, survey(pair), alignment=why, radiometry=plans[number])
+            found = _against_first(looks[number].found)
+            report = report_pair(pair, survey(pair), found=found, radiometry=plans[number])
         earlier, later = corrections[number - 1], corrections[number]
         intervals.append(
             Preparation(report, Correction(later.displacement, earlier.after, later.after, earlier.displacement))
@@ -150,7 +150,11 @@ def prepare_series(
 
 
 def _report(look: _Look, plan: RadiometryPlan) -> PairReport:
-    return report_pair(look.pair, look.seen, alignment=look.found.why, remaining=look.remaining, radiometry=plan)
+    return report_pair(look.pair, look.seen, found=look.found, remaining=look.remaining, radiometry=plan)
+
+
+def _against_first(found: Registration) -> Registration:
+    return found if found is UNASKED else replace(found, why=f"{found.why}, against the first date")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +191,7 @@ def _look(pair: RasterPair, coregister: Coregister) -> _Look:
 
 def _register(seen: Survey, coregister: Coregister) -> Registration:
     if not coregister:
-        return Registration(NONE, "nothing removed: not asked to")
+        return UNASKED
     return register(seen.windows, seen.shift, field=coregister != "shift")
 
 
@@ -198,8 +202,8 @@ def _aligned(pair: RasterPair, seen: Survey, found: Registration) -> tuple[Regis
     with pair.corrected(Correction(found.displacement)) as aligned:
         again = survey(aligned)
     if found.displacement.is_constant and again.shift.size >= seen.shift.size:
-        left = f"{seen.shift.size:.2f} px would leave {again.shift.size:.2f} px"
-        return Registration(NONE, f"nothing removed: removing a shift of {left}"), None, seen
+        sizes = f"{seen.shift.size:.2f} px would leave {again.shift.size:.2f} px"
+        return Registration.failing(f"removing a shift of {sizes}"), None, seen
     return found, again.shift, again
 
 

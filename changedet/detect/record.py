@@ -99,14 +99,10 @@ def _named_files(scenes: tuple[Scene, Scene], config: RunConfig) -> dict[str, di
     return {name: fingerprint(path) for name, path in asked.items() if path is not None}
 
 
-def warnings_of(first: list[str], preparation: Preparation, config: RunConfig) -> list[str]:
+def warnings_of(first: list[str], preparation: Preparation) -> list[str]:
     """Return what the user should know before trusting the map: `first`, and what was learned of the pair."""
-    notes = [note.removeprefix("WARNING: ") for note in preparation.report.notes if note.startswith("WARNING: ")]
-    if config.coregister:
-        notes = [note for note in notes if "--coregister" not in note]
-        if preparation.report.alignment.startswith("nothing removed"):
-            notes.append(f"--coregister: {preparation.report.alignment}")
-    return [*first, *notes]
+    notes = preparation.report.notes
+    return [*first, *(note.removeprefix("WARNING: ") for note in notes if note.startswith("WARNING: "))]
 
 
 def _versions(method: Method) -> dict[str, str]:

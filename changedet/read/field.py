@@ -32,10 +32,25 @@ _MOST_NODES = 9
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What is removed between the dates, and in a sentence why just that."""
+    """What is removed between the dates.
+
+    Attributes:
+        displacement: of the after date.
+        why: in a sentence, just that.
+        failed: whether there was a shift to remove, and it stays.
+    """
 
     displacement: Displacement
     why: str
+    failed: bool = False
+
+    @classmethod
+    def failing(cls, why: str) -> Registration:
+        """Return that nothing is removed, and why."""
+        return cls(NONE, f"nothing removed: {why}", failed=True)
+
+
+UNASKED = Registration(NONE, "nothing removed: not asked to")
 
 
 def register(windows: list[WindowShifts], overall: ShiftEstimate, *, field: bool = True) -> Registration:
@@ -47,7 +62,7 @@ def register(windows: list[WindowShifts], overall: ShiftEstimate, *, field: bool
         field: False asks for one shift only.
     """
     if not overall.reliable:
-        return Registration(NONE, "nothing removed: too few windows agree on a shift")
+        return Registration.failing("too few windows agree on a shift")
     constant = Displacement.constant(overall.row, overall.col)
     if not field:
         return _one(constant, "one shift removed, as asked")

@@ -15,6 +15,7 @@ from changedet.grid.lattice import crs_name, pixel_offset, without_jump, wrapped
 from changedet.read.align import ground_resolution, to_lonlat
 from changedet.read.bands import describe
 from changedet.read.coregister import NOTICEABLE_SHIFT, ShiftEstimate
+from changedet.read.field import UNASKED, Registration
 from changedet.read.interpret import told
 from changedet.read.pair import RasterPair
 from changedet.read.radiometry import RadiometryPlan
@@ -152,7 +153,7 @@ def report_pair(
     pair: RasterPair,
     seen: Survey,
     *,
-    alignment: str = "nothing removed: not asked to",
+    found: Registration = UNASKED,
     remaining: ShiftEstimate | None = None,
     radiometry: RadiometryPlan | None = None,
 ) -> PairReport:
@@ -169,11 +170,11 @@ def report_pair(
         valid_share=seen.valid_share,
         sampled_px=seen.sampled_px,
         shift=seen.shift,
-        alignment=alignment,
+        alignment=found.why,
         remaining=remaining,
         radiometry=radiometry.why if radiometry else "reflectance as it is",
         notes=(
-            *_notes(pair, seen, removed=remaining is not None),
+            *_notes(pair, seen, found),
             *([f"WARNING: {radiometry.warning}"] if radiometry and radiometry.warning else []),
         ),
     )
@@ -211,7 +212,7 @@ def _report_scene(pair: RasterPair, which: int) -> SceneReport:
     )
 
 
-def _notes(pair: RasterPair, seen: Survey, *, removed: bool) -> list[str]:
+def _notes(pair: RasterPair, seen: Survey, found: Registration) -> list[str]:
     """Return what a run does about each difference."""
     before, after, valid = pair.before, pair.after, seen.valid_share
     notes = [_grid_note(pair)]
@@ -225,8 +226,10 @@ def _notes(pair: RasterPair, seen: Survey, *, removed: bool) -> list[str]:
             f"{1 - valid:.1%} of the sampled pixels are invalid at one date: they become 255, never 'unchanged'"
         )
     notes += _zero_notes(seen)
-    if not removed:
+    if found is UNASKED:
         notes.append(_shift_note(seen.shift))
+    elif found.failed:
+        notes.append(f"WARNING: --coregister: {found.why}")
     if before.date is None or after.date is None:
         notes.append("dates are not known from the files: --dates BEFORE,AFTER records them")
     elif before.date > after.date:

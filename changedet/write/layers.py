@@ -21,6 +21,8 @@ from changedet.errors import ConfigError
 
 GEOMETRY = "geometry"
 ID = "id"
+# Of a GeoPackage that we make.
+LAYERS = ("changes", "footprint", "unknown")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def stored_layer(path: Path, name: str | None) -> Layer:
 
 def stored_layers(path: Path) -> dict[str, Layer]:
     """Return the layers of a GeoPackage that we made."""
-    return {name: stored_layer(path, name) for name in ("changes", "footprint", "unknown")}
+    return {name: stored_layer(path, name) for name in LAYERS}
 
 
 @contextmanager
@@ -240,14 +242,23 @@ def check_fits(layer: Layer, columns: list[str], crs: pyproj.CRS) -> None:
         )
 
 
+def check_has_ids(layer: Layer) -> None:
+    """Check that a layer has what tells its rows from those to be appended.
+
+    Raises:
+        ConfigError: it has no column `id`.
+    """
+    if ID not in layer.schema.names:
+        raise ConfigError(f"the layer {layer.name} to append to has no column {ID}", remedy="a new file")
+
+
 def ids(layer: Layer) -> Any:
     """Return the column `id` of a layer as an Arrow array.
 
     Raises:
         ConfigError: it has none.
     """
-    if ID not in layer.schema.names:
-        raise ConfigError(f"the layer {layer.name} to append to has no column {ID}", remedy="a new file")
+    check_has_ids(layer)
     with layer.open() as reader:
         columns = [batch[ID] for batch in reader]
     return pa.chunked_array(columns, type=layer.schema.field(ID).type).combine_chunks()

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from changedet.errors import ConfigError, OutputExistsError
 from changedet.write.geopackage import append_to_geopackage, copy_geopackage, write_geopackage
 from changedet.write.geoparquet import read_geoparquet, write_geoparquet
-from changedet.write.layers import Layer, both, check_fits, ids, new_rows, stored_layer
+from changedet.write.layers import LAYERS, Layer, both, check_fits, check_has_ids, ids, new_rows, stored_layer
 from changedet.write.ogr import PYOGRIO_ERRORS, told_as_output_error, write_ogr
 from changedet.write.provenance import redact
 from changedet.write.staging import atomic_path
@@ -100,6 +100,9 @@ def check_target(target: Target, *, append: bool, overwrite: bool) -> None:
         raise OutputExistsError(
             f"{target} exists", expected="a new file", remedy="--overwrite to replace it, --append to add to it"
         )
+    elif append and target.kind == "geopackage" and Path(target.where).exists():
+        for name in LAYERS:
+            check_has_ids(_stored(Path(target.where), name))
 
 
 def write_target(target: Target, layers: Mapping[str, Layer], *, append: bool = False, overwrite: bool = False) -> int:

@@ -142,6 +142,14 @@ def test_appending_another_crs_or_other_columns_is_refused(spooled, tmp_path, na
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(("layer", "why"), [("changes", "no column id"), ("roads", "no layer changes")])
+def test_a_geopackage_of_somebody_else_is_refused_before_the_work(tmp_path, layer, why):
+    theirs = target_of(str(tmp_path / "theirs.gpkg"))
+    gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs=32631).to_file(theirs.where, layer=layer)
+    with pytest.raises(ConfigError, match=why):
+        check_target(theirs, append=True, overwrite=False)
+
+
 def test_a_file_that_is_there_is_kept(spooled, tmp_path):
     path = tmp_path / "changes.fgb"
     write(path, spooled, layers())
