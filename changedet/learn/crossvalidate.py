@@ -28,8 +28,8 @@ def train_models(config: TrainConfig, *, jobs: int, command: str, report: Report
 
     Args:
         config: the recipe.
-        jobs: trainings that run beside each other, each in a process of its own; under torchrun, whose processes share
-            every training, 1.
+        jobs: trainings that run beside each other, each in a process of its own where there are several; under
+            torchrun, whose processes share every training, 1.
         command: to be stated on the card.
         report: called with a line at each step of progress.
 
@@ -73,6 +73,10 @@ def carry_out(tasks: Iterable[Task], jobs: int, report: Report) -> None:
     left = [task for task in tasks if not (task.folder / "result.json").exists()]
     if parallel.size() > 1:
         _carry_out_together(left, jobs, report)
+        return
+    if min(jobs, len(left)) <= 1:  # here, where all is imported already
+        for task in left:
+            report(run_task(task))
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
