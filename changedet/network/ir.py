@@ -13,9 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -40,19 +38,6 @@ _HINTS: Final = {"float32": "f32", "bfloat16": "bf16"}
 _SIDE = 256
 # Bytes a px are rounded up to a multiple of this, so that noise in the measurement rarely changes the chip size.
 _STEP = 32
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a network takes on this processor.
-
-    Attributes:
-        precision: of its arithmetic.
-        bytes_per_px: peak memory for each px of a chip, its output included and its input not.
-    """
-
-    precision: Precision
-    bytes_per_px: float
 
 
 def cache_folder() -> Path:
@@ -131,24 +116,23 @@ def compile_network(ir: Path, precision: Precision, shape: tuple[int, ...], thre
         ) from error
 
 
-def measured_footprint(ir: Path, card: Card, precision: Literal["auto", "float32", "bfloat16"]) -> Footprint:
-    """Return what a network takes here, measured now in a process of its own where that was not done before.
+def measured_bytes_per_px(ir: Path, card: Card, precision: Precision) -> float:
+    """Return what a network takes on this processor: peak memory for each px of a chip, without its input.
 
-    `auto` is bfloat16 where the processor has instructions for it.
+    Measured now, in a process of its own, where that was not done before.
     """
-    chosen = _native_precision() if precision == "auto" else precision
-    record = ir.with_name(f"{chosen}.json")
+    record = ir.with_name(f"{precision}.json")
     if not record.is_file():
         told = run_child(
-            "from changedet.network.ir import _measure; _measure()", str(ir), chosen, card.model_dump_json()
+            "from changedet.network.ir import _measure; _measure()", str(ir), precision, card.model_dump_json()
         )
         partial = record.with_name(f".{record.name}.{os.getpid()}")
         partial.write_text(told)
         partial.replace(record)
-    return Footprint(chosen, json.loads(record.read_text())["bytes_per_px"])
+    return float(json.loads(record.read_text())["bytes_per_px"])
 
 
-def _native_precision() -> Precision:
+def native_precision() -> Precision:
     """Return the precision that OpenVINO takes by itself: bfloat16 only where it is native, not where it can be had."""
     default = load_openvino().Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
     return "bfloat16" if default.to_string() == "bf16" else "float32"
@@ -160,11 +144,8 @@ def _convert(model: Path, folder: Path) -> None:
 
         convert(model, folder / IR_NAME)
         return
-    # In a process of its own, which takes torch's memory with it when it ends. What comes next needs OpenVINO.
-    with ThreadPoolExecutor(1) as meanwhile:
-        loaded = meanwhile.submit(load_openvino)
-        run_child("from changedet.network.convert import main; main()", str(model), str(folder / IR_NAME))
-        loaded.result()
+    # In a process of its own, which takes torch's memory with it when it ends.
+    run_child("from changedet.network.convert import main; main()", str(model), str(folder / IR_NAME))
 
 
 def _measure() -> None:

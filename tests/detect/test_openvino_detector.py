@@ -1,11 +1,13 @@
 """The fast paths give the reference's map."""
 
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from changedet.detect import openvino_detector
 from changedet.detect.detector import NetworkDetector
 from changedet.detect.openvino_detector import OpenVinoDetector
 from changedet.detect.stitch import stitch
@@ -48,6 +50,33 @@ def test_it_takes_as_many_threads_as_it_may_and_answers_the_same(tmp_path: Path)
     np.testing.assert_array_equal(alone.predict(*images), two.predict(*images))
     compiled = [detector._request.get_compiled_model() for detector in (alone, two)]
     assert [int(model.get_property("INFERENCE_NUM_THREADS")) for model in compiled] == [1, 2]
+
+
+def test_a_model_is_made_ready_behind_and_waited_for_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, looked_at_the_pair = tiny_model(tmp_path / "tiny.safetensors"), Event()
+
+    def later(model: Path, digest: str) -> Path:
+        assert looked_at_the_pair.wait(60)
+        return network_ir(model, digest)
+
+    monkeypatch.setattr(openvino_detector, "network_ir", later)
+    detector = OpenVinoDetector(path, precision="float32")
+    looked_at_the_pair.set()
+    assert detector.bytes_per_px > 0
+    image = np.zeros((1, 4, 32, 32), dtype=np.float32)
+    assert detector.predict(image, image).shape == (1, 1, 32, 32)
+
+
+def test_what_fails_behind_is_told_to_whoever_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(model: Path, digest: str) -> Path:
+        raise ModelError(f"{model.name} cannot be converted")
+
+    monkeypatch.setattr(openvino_detector, "network_ir", fail)
+    detector = OpenVinoDetector(tiny_model(tmp_path / "tiny.safetensors"))
+    with pytest.raises(ModelError, match="cannot be converted"):
+        _ = detector.bytes_per_px
 
 
 def test_bands_that_are_not_optional_are_asked_for(tmp_path: Path) -> None:

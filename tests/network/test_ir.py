@@ -15,7 +15,7 @@ import torch
 from changedet.errors import ConfigError, ModelError
 from changedet.network import ir
 from changedet.network.card import Card
-from changedet.network.ir import cache_folder, compile_network, load_openvino, measured_footprint, network_ir
+from changedet.network.ir import cache_folder, compile_network, load_openvino, measured_bytes_per_px, network_ir
 from changedet.network.package import load_model
 from changedet.network.shipped import CARD_KEY, file_digest, read_card, resolve_model
 from tests.pairs import tiny_model
@@ -130,7 +130,7 @@ def test_the_cache_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_bfloat16_takes_less_than_float32_and_both_less_than_torch() -> None:
     path = resolve_model("s2-urban-rgbn")
     graph, card = network_ir(path, file_digest(path)), read_card(path)
-    half, full = (measured_footprint(graph, card, precision).bytes_per_px for precision in ("bfloat16", "float32"))
+    half, full = (measured_bytes_per_px(graph, card, precision) for precision in ("bfloat16", "float32"))
     assert 32 <= half < full < card.memory_bytes_per_px
 
 
