@@ -1,14 +1,17 @@
-"""Landsat Collection 2 products: a folder of GeoTIFFs with the metadata file MTL.
+"""Landsat Collection 2 products: a folder of GeoTIFFs with the metadata file MTL, as text, JSON or XML.
 
 Landsat 8-9 Collection 2 Level 2 Science Product Guide (LSDS-1619) and Level 1 Data Format Control Book (LSDS-1822).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from changedet.errors import SceneError
 from changedet.read import bands as names
@@ -19,7 +22,12 @@ from changedet.read.scene import Scene
 _OLI = {"1": "B01", "2": "B02", "3": "B03", "4": "B04", "5": "B8A", "6": "B11", "7": "B12", "9": "B10"}
 _TM = {"1": "B02", "2": "B03", "3": "B04", "4": "B08", "5": "B11", "7": "B12"}
 _SENSORS = {"LC08": _OLI, "LC09": _OLI, "LO08": _OLI, "LE07": _TM, "LT05": _TM, "LT04": _TM}
-_BAND_FILE = re.compile(r"(L[CEOT]0[4-9])_L\w+?_02_\w\w_(SR_)?B(\d)\.TIF", re.IGNORECASE)
+_BAND_FILE = re.compile(
+    r"(?P<sensor>L[CEOT]0[4-9])_L\w\w\w_\d{6}_(?P<date>\d{8})_\d{8}_02_\w\w_(?P<level2>SR_)?B(?P<number>\d)\.TIF",
+    re.IGNORECASE,
+)
+# (group, key) → value. Keys repeat between levels: groups tell.
+_Metadata: TypeAlias = dict[tuple[str, str], str]
 # The same for every scene of Collection 2, so that a folder without its MTL can still be understood.
 _LEVEL2_SCALING = (2.75e-05, -0.2)
 
@@ -36,11 +44,13 @@ def open_landsat(folder: Path) -> Scene:
         SceneError: level 1 without its metadata, or no band that is known.
     """
     matches = [(match, file) for file in sorted(folder.iterdir()) if (match := _BAND_FILE.fullmatch(file.name))]
-    level2 = any(match[2] for match, _ in matches)
-    wanted = [(match, file) for match, file in matches if bool(match[2]) == level2]
-    sensor = wanted[0][0][1].upper()
-    numbers = {name: match[3] for match, _ in wanted if (name := _SENSORS[sensor].get(match[3]))}
-    named = [(_SENSORS[sensor][match[3]], str(file)) for match, file in wanted if match[3] in _SENSORS[sensor]]
+    level2 = any(match["level2"] for match, _ in matches)
+    wanted = [(match, file) for match, file in matches if bool(match["level2"]) == level2]
+    first = wanted[0][0]
+    sensor = first["sensor"].upper()
+    known = [(name, match["number"], file) for match, file in wanted if (name := _SENSORS[sensor].get(match["number"]))]
+    numbers = {name: number for name, number, _ in known}
+    named = [(name, str(file)) for name, _, file in known]
     if not named:
         raise SceneError(f"{folder} holds none of the bands 1 to 7", expected="…_SR_B4.TIF and others")
     metadata = _metadata(folder)
@@ -52,16 +62,29 @@ def open_landsat(folder: Path) -> Scene:
         bands.append(replace(band, scale=scale, offset=offset, scaled_by="product metadata", also=also, nodata=nodata))
     quality = next((f"qa_pixel:{file}" for file in sorted(folder.glob("L*_QA_PIXEL.[Tt][Ii][Ff]"))), None)
     level = "surface reflectance" if level2 else "top of atmosphere"
-    date = parse_date(metadata.get(("IMAGE_ATTRIBUTES", "DATE_ACQUIRED"), ""))
+    date = parse_date(metadata.get(("IMAGE_ATTRIBUTES", "DATE_ACQUIRED"), first["date"]))
     return Scene(str(folder), tuple(bands), date, quality, f"Landsat Collection 2 {sensor}, {level}")
 
 
-def _metadata(folder: Path) -> dict[tuple[str, str], str]:
-    """Return (group, key) → value of the MTL file; nothing without one. Keys repeat between levels: groups tell."""
-    file = next(iter(sorted(folder.glob("L*_MTL.txt"))), None)
-    found: dict[tuple[str, str], str] = {}
+def _metadata(folder: Path) -> _Metadata:
+    """Return what the MTL file says, the text before its twins; nothing without one."""
+    for suffix, read in {"txt": _of_text, "json": _of_json, "xml": _of_xml}.items():
+        for file in sorted(folder.glob(f"L*_MTL.{suffix}")):
+            try:
+                return read(file.read_text(encoding="utf-8", errors="replace"))
+            except (ValueError, AttributeError, TypeError, KeyError, ET.ParseError) as error:
+                raise SceneError(
+                    f"{file} is damaged ({error})",
+                    expected="metadata of Landsat Collection 2",
+                    remedy="fetch the product again",
+                ) from error
+    return {}
+
+
+def _of_text(content: str) -> _Metadata:
+    found: _Metadata = {}
     groups: list[str] = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file else ():
+    for line in content.splitlines():
         key, _, value = (part.strip() for part in line.partition("="))
         if key == "GROUP":
             groups.append(value)
@@ -72,7 +95,17 @@ def _metadata(folder: Path) -> dict[tuple[str, str], str]:
     return found
 
 
-def _scaling(metadata: dict[tuple[str, str], str], number: str, *, level2: bool, folder: Path) -> tuple[float, float]:
+def _of_json(content: str) -> _Metadata:
+    groups = json.loads(content)["LANDSAT_METADATA_FILE"]
+    return {(group, key): str(value) for group, values in groups.items() for key, value in values.items()}
+
+
+def _of_xml(content: str) -> _Metadata:
+    groups = ET.fromstring(content)  # noqa: S314  # expat bounds the expansion of entities since 2.4.1
+    return {(group.tag, value.tag): value.text or "" for group in groups for value in group}
+
+
+def _scaling(metadata: _Metadata, number: str, *, level2: bool, folder: Path) -> tuple[float, float]:
     """Return scale and offset of band `number` to reflectance."""
     group = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if level2 else "LEVEL1_RADIOMETRIC_RESCALING"
     if level2 and not metadata:
@@ -88,6 +121,6 @@ def _scaling(metadata: dict[tuple[str, str], str], number: str, *, level2: bool,
     except (KeyError, ValueError, ZeroDivisionError) as error:
         raise SceneError(
             f"{folder} does not say how band {number} becomes reflectance ({error})",
-            expected="a file …_MTL.txt with it",
+            expected="a file …_MTL.txt, .json or .xml with it",
             remedy="fetch the product again",
         ) from error

@@ -1,3 +1,6 @@
+import json
+import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +39,57 @@ def test_quality_bits_hide_clouds_and_their_shadows(tmp_path: Path) -> None:
     assert (~valid).sum() == 20 + 2
 
 
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("form", ["json", "xml"])
+def test_the_metadata_may_be_json_or_xml(tmp_path: Path, form: str, level: int) -> None:
+    folder = make_landsat(tmp_path, level=level)
+    expected = [(band.name, band.scale, band.offset) for band in open_scene(folder).bands]
+    (text,) = folder.glob("*_MTL.txt")
+    write = {"json": _as_json, "xml": _as_xml}[form]
+    text.with_suffix(f".{form}").write_text(write(text.read_text()))
+    text.unlink()
+    scene = open_scene(folder)
+    assert [(band.name, band.scale, band.offset) for band in scene.bands] == expected
+    assert scene.date == "2020-06-01"
+
+
+def _groups(text: str) -> dict[str, dict[str, str]]:
+    groups = re.findall(r"  GROUP = (\w+)\n(.*?)  END_GROUP", text, re.DOTALL)
+    return {name: dict(re.findall(r"(\w+) = (\S+)", content)) for name, content in groups}
+
+
+def _as_json(text: str) -> str:
+    return json.dumps({"LANDSAT_METADATA_FILE": _groups(text)})
+
+
+def _as_xml(text: str) -> str:
+    root = ET.Element("LANDSAT_METADATA_FILE")
+    for name, values in _groups(text).items():
+        group = ET.SubElement(root, name)
+        for key, value in values.items():
+            ET.SubElement(group, key).text = value
+    return ET.tostring(root, encoding="unicode")
+
+
+@pytest.mark.parametrize("form", ["json", "xml"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "<a>", '{"LANDSAT_METADATA_FILE": {"A": 1}}'])
+def test_damaged_metadata_are_refused(tmp_path: Path, form: str, content: str) -> None:
+    folder = make_landsat(tmp_path)
+    (text,) = folder.glob("*_MTL.txt")
+    text.unlink()
+    text.with_suffix(f".{form}").write_text(content)
+    with pytest.raises(SceneError, match=rf"_MTL\.{form} is damaged"):
+        open_scene(folder)
+
+
 def test_a_level_2_folder_without_metadata_is_understood_and_a_level_1_folder_refused(tmp_path: Path) -> None:
     for level in (1, 2):
         folder = make_landsat(tmp_path, level=level)
         next(folder.glob("*_MTL.txt")).unlink()
         if level == 2:
-            assert {band.offset for band in open_scene(folder).bands} == {-0.2}
+            scene = open_scene(folder)
+            assert {band.offset for band in scene.bands} == {-0.2}
+            assert scene.date == "2020-06-01"  # of the files' names
         else:
             with pytest.raises(SceneError, match="does not say how band 1 becomes reflectance"):
                 open_scene(folder)
