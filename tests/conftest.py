@@ -2,7 +2,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,24 +12,16 @@ settings.load_profile("changedet")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave slow tests out unless `-m` says otherwise, and converted models in the folder of pytest's cache."""
-    config.option.markexpr = config.option.markexpr or "not slow"
+    """Leave out slow tests and those of other programs unless `-m` says otherwise.
+
+    Converted models are kept in the folder of pytest's cache.
+    """
+    config.option.markexpr = config.option.markexpr or "not slow and not system"
     # Converted models: not in the user's cache, and kept from one run of the tests to the next.
     os.environ["CHANGEDET_CACHE"] = str(config.cache.mkdir("models"))
     if "PYTEST_XDIST_WORKER" in os.environ:
         # OpenMP's threads wait by spinning: those of processes beside each other slow them down to a tenth.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each process tests that stand together, so that what those of a module share is made once and not in each.
-
-    Unless `--dist` says otherwise.
-    """
-    from xdist.scheduler import WorkStealingScheduling
-
-    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture
