@@ -71,12 +71,10 @@ def carry_out(tasks: Iterable[Task], jobs: int, report: Report) -> None:
             bands, candidate = task.config.models[task.model].bands, task.config.candidates[task.candidate]
             keep_recipe(task.folder, task.config, candidate, bands=bands, held_out=task.held_out)
     left = [task for task in tasks if not (task.folder / "result.json").exists()]
-    if parallel.size() > 1:
-        _carry_out_together(left, jobs, report)
-        return
-    if min(jobs, len(left)) <= 1:  # here, where all is imported already
-        for task in left:
-            report(run_task(task))
+    if parallel.size() > 1 and jobs > 1:
+        raise ConfigError(f"{jobs} jobs under torchrun, whose processes share each training", expected="--jobs 1")
+    if min(jobs, len(left)) <= 1:
+        _carry_out_here(left, report)
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -84,10 +82,8 @@ def carry_out(tasks: Iterable[Task], jobs: int, report: Report) -> None:
             report(line)
 
 
-def _carry_out_together(tasks: list[Task], jobs: int, report: Report) -> None:
-    """Run the tasks one after the other, each shared by all processes of torchrun."""
-    if jobs > 1:
-        raise ConfigError(f"{jobs} jobs under torchrun, whose processes share each training", expected="--jobs 1")
+def _carry_out_here(tasks: list[Task], report: Report) -> None:
+    """Run the tasks one after the other, where all is imported already; under torchrun all processes share each."""
     parallel.wait_for_all()  # until every process has seen which results there are
     for task in tasks:
         line = run_task(task)
