@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -12,14 +15,19 @@ from torch import Tensor, nn
 
 from changedet.errors import ConfigError, ModelError
 from changedet.network.calibration import probability_of
-from changedet.network.ir import load_openvino
+from changedet.network.graph import padded, place_graph, write_graph
+from changedet.network.ir import IR_NAME, load_openvino
 from changedet.network.package import ChangeModel, load_model
-from changedet.network.shipped import CARD_KEY
+from changedet.network.shipped import CARD_KEY, tensor_offsets
 
 # 17, of 2022: layer norms as one operation; every runtime of today reads it.
 _OPSET = 17
 # Probabilities by torch and by OpenVINO may differ by their order of sums.
 _SAME = 1e-3
+# What the tracer puts before the names of weights.
+_NETWORK = "self.network."
+# Bytes: shapes and scalars of a graph, no weights.
+_MOST_CONSTANTS = 2**17
 
 
 class _Whole(nn.Module):
@@ -47,24 +55,42 @@ def convert(model: str | Path, xml: Path) -> None:
     """
     openvino = load_openvino()
     loaded = load_model(model)
-    example = _example(loaded)
-    channels = len(loaded.card.bands)
-    whole = _Whole(loaded).eval()
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # tracing warns of what does not concern this graph
-            # Traced once: `_check` compares more than tracing twice would.
-            traced = torch.jit.trace(whole, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch gives it no types
-            graph = openvino.convert_model(traced, input=[openvino.PartialShape([-1, channels, -1, -1])] * 2)
+        graph = openvino.convert_model(_traced(loaded), input=[_shape(loaded)] * 2)
     # Whatever the tracer and the frontend meet in an architecture that they do not know.
     except Exception as error:
         raise ModelError(f"OpenVINO cannot convert {model}: {error}", remedy="--backend torch") from error
-    for port, name in zip((*graph.inputs, *graph.outputs), ("before", "after", "probability"), strict=True):
-        port.set_names({name})
-    graph.set_rt_info(loaded.card.model_dump_json(), CARD_KEY)
+    _describe(graph, loaded)
     _check(graph, loaded, str(model))
     # Not as float16: folded batch norms no longer are what the file holds.
     openvino.save_model(graph, xml, compress_to_fp16=False)
+
+
+def make_graph(model: Path, path: Path) -> None:
+    """Write the graph of a model (`changedet.network.graph`): what `convert` writes, but no batch norm is folded.
+
+    So its weights are those in the file. OpenVINO folds them when it compiles, and the answers are the same.
+
+    Raises:
+        ModelError: it holds more than the model file does, or the result is not the model's.
+    """
+    openvino = load_openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    loaded = load_model(model)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(_traced(loaded))  # which OpenVINO does not keep alive
+    graph = frontend.convert(frontend.load(decoder))
+    _describe(graph, loaded)
+    graph.reshape({"before": _shape(loaded), "after": _shape(loaded)})
+    _halve_weights(graph, loaded)
+    with TemporaryDirectory() as folder:
+        xml = Path(folder) / IR_NAME
+        openvino.save_model(graph, xml, compress_to_fp16=False)
+        write_graph(path, *_without_weights(xml, model))
+        place_graph(path, model, xml)
+        _check(openvino.Core().read_model(xml), loaded, str(model))
 
 
 def export_onnx(model: str | Path, path: Path) -> None:
@@ -102,6 +128,57 @@ def export_onnx(model: str | Path, path: Path) -> None:
     except Exception as error:
         raise ModelError(f"{model} cannot be exported to ONNX: {error}", remedy="--format openvino") from error
     onnx.save(graph, path)
+
+
+def _traced(model: ChangeModel) -> Any:
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracing warns of what does not concern this graph
+        # Traced once: `_check` compares more than tracing twice would.
+        return torch.jit.trace(_Whole(model).eval(), _example(model), check_trace=False)  # type: ignore[no-untyped-call]  # torch gives it no types
+
+
+def _shape(model: ChangeModel) -> Any:
+    return load_openvino().PartialShape([-1, len(model.card.bands), -1, -1])
+
+
+def _describe(graph: Any, model: ChangeModel) -> None:
+    """Give a graph its names and its card."""
+    for port, name in zip((*graph.inputs, *graph.outputs), ("before", "after", "probability"), strict=True):
+        port.set_names({name})
+    graph.set_rt_info(model.card.model_dump_json(), CARD_KEY)
+
+
+def _halve_weights(graph: Any, model: ChangeModel) -> None:
+    """Give a graph its weights in float16, as the model's file has them, and the conversion to float32 beside them."""
+    from openvino import opset13
+
+    weights = model.network.state_dict()
+    for constant in [node for node in graph.get_ops() if node.get_type_name() == "Constant"]:
+        name = constant.get_friendly_name()
+        if name.removeprefix(_NETWORK) not in weights:
+            continue
+        half = opset13.constant(weights[name.removeprefix(_NETWORK)].half().numpy())
+        half.set_friendly_name(name)
+        whole = opset13.convert(half, "f32").output(0)
+        for use in constant.output(0).get_target_inputs():
+            use.replace_source_output(whole)
+
+
+def _without_weights(xml: Path, model: Path) -> tuple[str, bytes]:
+    """Return the text of an IR whose weights are read from its model's file, and what follows that file."""
+    tree, stored = ElementTree.parse(xml), xml.with_suffix(".bin").read_bytes()  # noqa: S314  # written just now
+    weights, end, constants = tensor_offsets(model), padded(model.stat().st_size), b""
+    for layer in tree.iterfind(".//layer[@type='Const']"):
+        name, data = layer.attrib["name"].removeprefix(_NETWORK), layer[0].attrib
+        if name in weights:
+            data["offset"] = str(weights[name])
+        else:
+            begin, size = int(data["offset"]), int(data["size"])
+            data["offset"] = str(end + len(constants))
+            constants += stored[begin : begin + size] + bytes(padded(size) - size)
+    if len(constants) > _MOST_CONSTANTS:
+        raise ModelError(f"the graph of {model} holds {len(constants)} bytes that are none of its weights")
+    return ElementTree.tostring(tree.getroot(), encoding="unicode"), constants
 
 
 def _check(graph: object, model: ChangeModel, name: str) -> None:

@@ -16,13 +16,13 @@ CARD_KEY: Final = "changedet_card"
 # A header lists each tensor in about 100 bytes and holds the card; more than this is no model of ours.
 MAX_HEADER_BYTES: Final = 8 * 2**20
 _LENGTH_BYTES = 8
-_WEIGHTS = Path(__file__).parent.parent / "weights"
+WEIGHTS: Final = Path(__file__).parent.parent / "weights"
 _EXPECTED = "a .safetensors file written by changedet"
 
 
 def shipped_models() -> dict[str, Path]:
     """Return the models that come with the package, name to file, by name."""
-    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"), key=lambda path: path.stem)}
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"), key=lambda path: path.stem)}
 
 
 def resolve_model(path_or_name: str | Path) -> Path:
@@ -62,6 +62,18 @@ def read_card(path: str | Path) -> Card:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()[:3])
         raise ModelError(f"{path} has a bad model card: {problems}", expected=_EXPECTED) from error
+
+
+def tensor_offsets(path: Path) -> dict[str, int]:
+    """Return where each tensor of a model file begins in it, bytes from its start.
+
+    Raises:
+        ModelError: it is not a safetensors file, or is truncated.
+    """
+    header = _read_header(path)
+    with path.open("rb") as file:
+        begin = _LENGTH_BYTES + len(_header_text(file, path))
+    return {name: begin + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"}
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_torch_computes_in_the_precision_asked_for(model: str, precision: str) -
     assert (detector.backend, detector.device, detector.precision) == ("torch", "cpu", precision)
 
 
-# The second run of a model, as a user starts it: what it has loaded by its end.
+# A run as a user starts it: what it has loaded by its end.
 _RUN = """
 import sys
 from changedet.cli import cli
@@ -76,11 +76,16 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_a_run_on_a_cpu_loads_neither_torch_nor_smp(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shipped", "runs"), [("s2-urban-rgb", 1), (None, 2)])
+def test_a_run_on_a_cpu_loads_neither_torch_nor_smp(
+    shipped: str | None, runs: int, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a shipped model from the first run on, of any other from the second."""
     pytest.importorskip("openvino", reason="OpenVINO has no wheel for this platform")
-    for name in ("first", "second"):
-        arguments = [SAMPLE / "before.tif", SAMPLE / "after.tif", "-o", tmp_path / name, "--model", model]
-        command = [sys.executable, "-c", _RUN, *map(str, arguments), "--device", "cpu"]
+    monkeypatch.setenv("CHANGEDET_CACHE", str(tmp_path / "cache"))
+    for number in range(runs):
+        arguments = [SAMPLE / "before.tif", SAMPLE / "after.tif", "-o", tmp_path / str(number)]
+        command = [sys.executable, "-c", _RUN, *map(str, arguments), "--model", shipped or model, "--device", "cpu"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"openvino", "rasterio", "geopandas"} <= loaded

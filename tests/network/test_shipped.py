@@ -37,7 +37,7 @@ def test_reads_the_card_without_torch(file: Path, network: FCSiamDiff, make_card
 
 
 def test_names_and_paths(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "_WEIGHTS", file.parent)
+    monkeypatch.setattr(shipped, "WEIGHTS", file.parent)
     assert shipped.shipped_models() == {"tiny": file}
     assert shipped.resolve_model("tiny") == shipped.resolve_model(file) == shipped.resolve_model(str(file)) == file
     with pytest.raises(NotFoundError, match=r"no model 'tyni'\n.*a shipped model: tiny"):
