@@ -69,6 +69,8 @@ def convert(model: str | Path, xml: Path) -> None:
 def make_graph(model: Path, path: Path) -> None:
     """Write the graph of a model (`changedet.network.graph`): what `convert` writes, but no batch norm is folded.
 
+    It appears at `path` once it has been compared with torch.
+
     So its weights are those in the file. OpenVINO folds them when it compiles, and the answers are the same.
 
     Raises:
@@ -85,12 +87,13 @@ def make_graph(model: Path, path: Path) -> None:
     _describe(graph, loaded)
     graph.reshape({"before": _shape(loaded), "after": _shape(loaded)})
     _halve_weights(graph, loaded)
-    with TemporaryDirectory() as folder:
-        xml = Path(folder) / IR_NAME
+    with TemporaryDirectory(dir=path.parent) as folder:
+        xml, made = Path(folder) / IR_NAME, Path(folder) / path.name
         openvino.save_model(graph, xml, compress_to_fp16=False)
-        write_graph(path, *_without_weights(xml, model))
-        place_graph(path, model, xml)
+        write_graph(made, *_without_weights(xml, model))
+        place_graph(made, model, xml)
         _check(openvino.Core().read_model(xml), loaded, str(model))
+        made.replace(path)
 
 
 def export_onnx(model: str | Path, path: Path) -> None:
@@ -154,11 +157,11 @@ def _halve_weights(graph: Any, model: ChangeModel) -> None:
 
     weights = model.network.state_dict()
     for constant in [node for node in graph.get_ops() if node.get_type_name() == "Constant"]:
-        name = constant.get_friendly_name()
-        if name.removeprefix(_NETWORK) not in weights:
+        name = constant.get_friendly_name().removeprefix(_NETWORK)
+        if name not in weights:
             continue
-        half = opset13.constant(weights[name.removeprefix(_NETWORK)].half().numpy())
-        half.set_friendly_name(name)
+        half = opset13.constant(weights[name].half().numpy())
+        half.set_friendly_name(constant.get_friendly_name())
         whole = opset13.convert(half, "f32").output(0)
         for use in constant.output(0).get_target_inputs():
             use.replace_source_output(whole)
@@ -167,7 +170,7 @@ def _halve_weights(graph: Any, model: ChangeModel) -> None:
 def _without_weights(xml: Path, model: Path) -> tuple[str, bytes]:
     """Return the text of an IR whose weights are read from its model's file, and what follows that file."""
     tree, stored = ElementTree.parse(xml), xml.with_suffix(".bin").read_bytes()  # noqa: S314  # written just now
-    weights, end, constants = tensor_offsets(model), padded(model.stat().st_size), b""
+    weights, end, constants = tensor_offsets(model), len(padded(model.read_bytes())), b""
     for layer in tree.iterfind(".//layer[@type='Const']"):
         name, data = layer.attrib["name"].removeprefix(_NETWORK), layer[0].attrib
         if name in weights:
@@ -175,7 +178,7 @@ def _without_weights(xml: Path, model: Path) -> tuple[str, bytes]:
         else:
             begin, size = int(data["offset"]), int(data["size"])
             data["offset"] = str(end + len(constants))
-            constants += stored[begin : begin + size] + bytes(padded(size) - size)
+            constants += padded(stored[begin : begin + size])
     if len(constants) > _MOST_CONSTANTS:
         raise ModelError(f"the graph of {model} holds {len(constants)} bytes that are none of its weights")
     return ElementTree.tostring(tree.getroot(), encoding="unicode"), constants

@@ -35,9 +35,7 @@ def place_graph(graph: Path, model: Path, xml: Path) -> None:
     """
     with zipfile.ZipFile(graph) as parts:
         xml.write_bytes(parts.read(_XML))
-        weights = model.read_bytes()
-        weights += bytes(padded(len(weights)) - len(weights))
-        xml.with_suffix(".bin").write_bytes(weights + parts.read(_CONSTANTS))
+        xml.with_suffix(".bin").write_bytes(padded(model.read_bytes()) + parts.read(_CONSTANTS))
 
 
 def write_graph(path: Path, xml: str, constants: bytes) -> None:
@@ -45,18 +43,17 @@ def write_graph(path: Path, xml: str, constants: bytes) -> None:
 
     Args:
         path: of the file.
-        xml: the IR. Its offsets are into the model file, with `constants` after it from `padded` on.
+        xml: the IR. Its offsets are into the model file, `padded`, with `constants` after it.
         constants: of the graph, that are no weights.
     """
-    path.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as parts:
         for name, content in ((_XML, xml), (_CONSTANTS, constants)):
             parts.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
 
 
-def padded(size: int) -> int:
-    """Return the next multiple of 64 bytes, where what follows begins."""
-    return size + -size % 64
+def padded(data: bytes) -> bytes:
+    """Return `data` with zeros up to the next multiple of 64 bytes, where what follows begins."""
+    return data + bytes(-len(data) % 64)
 
 
 def main() -> None:
@@ -64,6 +61,7 @@ def main() -> None:
     from changedet.network.convert import make_graph
 
     graphs = {shipped_graph(file_digest(model)): model for model in shipped_models().values()}
+    (WEIGHTS / "graphs").mkdir(exist_ok=True)
     for graph, model in graphs.items():
         make_graph(model, graph)
     for other in set((WEIGHTS / "graphs").glob("*.zip")) - set(graphs):
