@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from changedet.detect.detector import NetworkDetector
 from changedet.network.ir import (
     Precision,
     compile_network,
+    converts_here,
     load_openvino,
     measured_bytes_per_px,
     native_precision,
@@ -31,8 +32,9 @@ _MEANWHILE = ThreadPoolExecutor(1, thread_name_prefix="models")
 class OpenVinoDetector(NetworkDetector):
     """A model computed by OpenVINO, converted once and cached under the model's hash.
 
-    It is converted in the background; whoever needs the result waits for it, and hears there if it failed: `ModelError`
-    if OpenVINO cannot convert the model, `ConfigError` if the cache cannot be written.
+    It is converted in the background, but where torch is in this process; whoever needs the result waits for it, and
+    hears there if it failed: `ModelError` if OpenVINO cannot convert the model, `ConfigError` if the cache cannot be
+    written.
 
     Args:
         path_or_name: model file or shipped model.
@@ -60,6 +62,10 @@ class OpenVinoDetector(NetworkDetector):
         path = resolve_model(path_or_name)
         super().__init__(read_card(path), file_digest(path), bands)
         self._ir = _MEANWHILE.submit(network_ir, path, self.digest)
+        if converts_here():
+            # Tracing is kept from warning, and Python keeps or not all threads at once: while it lasts nothing may run
+            # that does the same, as the reading of a pair does.
+            wait([self._ir])
         load_openvino()  # before it is asked what is native: here, while a first conversion imports torch there
         self.precision: Precision = native_precision() if precision == "auto" else precision
         self._bytes_per_px = _MEANWHILE.submit(self._measured)

@@ -145,8 +145,13 @@ def native_precision() -> Precision:
     return "bfloat16" if default.to_string() == "bf16" else "float32"
 
 
+def converts_here() -> bool:
+    """Return whether a model that no graph is shipped for is converted in this process: where it has torch already."""
+    return "torch" in sys.modules
+
+
 def _convert(model: Path, folder: Path) -> None:
-    if "torch" in sys.modules:
+    if converts_here():
         from changedet.network.convert import convert
 
         convert(model, folder / IR_NAME)

@@ -1,5 +1,7 @@
 """The fast paths give the reference's map."""
 
+import time
+import warnings
 from pathlib import Path
 from threading import Event
 
@@ -56,17 +58,34 @@ def test_a_model_is_made_ready_behind_and_waited_for_where_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, looked_at_the_pair = tiny_model(tmp_path / "tiny.safetensors"), Event()
+    ir = network_ir(path, file_digest(path))
 
     def later(model: Path, digest: str) -> Path:
         assert looked_at_the_pair.wait(60)
-        return network_ir(model, digest)
+        return ir
 
     monkeypatch.setattr(openvino_detector, "network_ir", later)
+    monkeypatch.setattr(openvino_detector, "converts_here", lambda: False)
     detector = OpenVinoDetector(path, precision="float32")
     looked_at_the_pair.set()
     assert detector.bytes_per_px > 0
     image = np.zeros((1, 4, 32, 32), dtype=np.float32)
     assert detector.predict(image, image).shape == (1, 1, 32, 32)
+
+
+def test_nothing_runs_beside_a_conversion_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, filters = tiny_model(tmp_path / "tiny.safetensors"), list(warnings.filters)
+    made = []
+
+    def slow(model: Path, digest: str) -> Path:
+        time.sleep(0.2)
+        made.append(network_ir(model, digest))
+        return made[0]
+
+    monkeypatch.setattr(openvino_detector, "network_ir", slow)
+    OpenVinoDetector(path, precision="float32")
+    assert made[0].is_file()
+    assert warnings.filters == filters
 
 
 def test_what_fails_behind_is_told_to_whoever_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
