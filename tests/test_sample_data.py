@@ -127,6 +127,7 @@ def test_what_was_built_stands_out_from_the_season(
         assert np.abs(np.median(change[:, inside], axis=1) - usual).max() > 0.03, plot.kind
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_same_place_again(tmp_path: Path, labels: geopandas.GeoDataFrame) -> None:
     subprocess.run([sys.executable, FOLDER / "make_sample_data.py", tmp_path], check=True)
     for name in DATES:
