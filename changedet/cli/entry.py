@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from io import TextIOWrapper
 
 import click
@@ -47,6 +48,9 @@ def cli(ctx: Context, debug: bool, verbose: bool, quiet: bool) -> None:
         # Where a console or a pipe is not of Unicode, km² and … are no reason to fail, least of all after a run.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # Whether a raster without georeference matters is our decision. What keeps rasterio from warning is of all threads
+    # at once, and one of them may end it for another.
+    warnings.filterwarnings("ignore", "Dataset has no geotransform|The given matrix is equal to Affine.identity")
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
     handler = logging.StreamHandler()
     handler.setFormatter(_Redacting("%(name)s: %(message)s"))

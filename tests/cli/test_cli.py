@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from click.testing import CliRunner
 
 from changedet.cli import cli
@@ -207,3 +209,16 @@ def test_the_examples_in_the_help_keep_their_lines() -> None:
     lines = call("run", "--help").stdout.splitlines()
     assert "  changedet run before.tif after.tif -o out" in lines
     assert "  changedet run imgs_1 imgs_2 -o out --coregister --min-area 500" in lines
+
+
+def test_rasterio_does_not_warn_of_what_is_refused_or_allowed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Nor while another thread ends what kept it quiet."""
+    monkeypatch.setattr("changedet.read.header.quietly_without_georeference", nullcontext)
+    picture = tmp_path / "picture.png"
+    with rasterio.open(picture, "w", driver="PNG", height=8, width=8, count=1, dtype="uint8") as dataset:
+        dataset.write(np.ones((1, 8, 8), np.uint8))
+    recwarn.clear()
+    assert_refused(call("run", picture, picture, "-o", tmp_path / "out"), tmp_path / "out", 4, "coordinate reference")
+    assert not recwarn.list
