@@ -38,7 +38,7 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
             f"no {', '.join(missing)} in {folder}", expected="the output folder of a run", remedy="changedet run"
         )
     record = read_run_json(folder / RUN_JSON)
-    if not {"inputs", "parameters"} <= record.keys():
+    if not _is_of_a_run(record):
         raise ConfigError(
             f"{folder / RUN_JSON} says neither what was run nor how", expected="that of a run", remedy="run it again"
         )
@@ -52,6 +52,11 @@ def remake_report(out: str | os.PathLike[str]) -> list[str]:
     with atomic_path(folder / "report.html", overwrite=True) as path:
         write_report(path, folder, draw_pictures(folder / PROBABILITY, record, inputs), notes=notes)
     return notes
+
+
+def _is_of_a_run(record: dict[str, Any]) -> bool:
+    inputs, parameters = record.get("inputs"), record.get("parameters")
+    return isinstance(inputs, dict) and {"before", "after"} <= inputs.keys() and isinstance(parameters, dict)
 
 
 def _inputs(record: dict[str, Any]) -> Inputs:

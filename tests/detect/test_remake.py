@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,10 +92,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert names_in(tmp_path) == set()
 
 
-def test_a_record_that_is_none_of_a_run_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "told", [{}, {"inputs": {}, "parameters": {}}, {"inputs": ["before", "after"], "parameters": {}}]
+)
+def test_a_record_that_is_none_of_a_run_is_refused(tmp_path: Path, told: dict[str, Any]) -> None:
     for name in ("probability.tif", "changes.gpkg"):
         (tmp_path / name).touch()
-    (tmp_path / "run.json").write_text('{"form": 2}')
+    (tmp_path / "run.json").write_text(json.dumps({"form": 2, **told}))
     with pytest.raises(ConfigError, match="neither what was run nor how"):
         remake_report(tmp_path)
 
