@@ -168,25 +168,23 @@ def _start(options: argparse.Namespace) -> dict[str, Any]:
     """Time small runs with an empty cache of converted models, each with one after it, and `--help`, five times."""
     pair = make_pair(options.folder, 512, "rgb")
     job = ("run", *pair, "-o", options.folder / "start", "--model", MODEL, "--any-resolution", "--overwrite")
+    show_help = [sys.executable, "-m", "changedet", "--help"]
     chips: dict[str, list[float]] = {"first": [], "second": []}
     seconds = []
     with tempfile.TemporaryDirectory() as bytecode:
         env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        # All modules compiled, as pip does when it installs: changedet's own, run from its repository, may not be.
+        # All modules are compiled by a first run, as pip does when it installs: those of a repository may not be.
         env["PYTHONPYCACHEPREFIX"] = bytecode
         measure(options.folder / "start.json", *job, env=env)
         for _ in range(5):
             with tempfile.TemporaryDirectory() as cache:
+                fresh = {**env, "CHANGEDET_CACHE": cache}
                 for times in chips.values():
-                    stages = measure(options.folder / "start.json", *job, env={**env, "CHANGEDET_CACHE": cache})[
-                        "stages"
-                    ]
-                    times.append(stages["until the first chip"])
+                    found = measure(options.folder / "start.json", *job, env=fresh)
+                    times.append(found["stages"]["until the first chip"])
         for _ in range(5):
             begun = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-m", "changedet", "--help"], check=True, stdout=subprocess.DEVNULL, env=env
-            )
+            subprocess.run(show_help, check=True, stdout=subprocess.DEVNULL, env=env)
             seconds.append(time.perf_counter() - begun)
     return {"first_chip": chips, "help_seconds": statistics.median(seconds)}
 

@@ -69,9 +69,8 @@ def convert(model: str | Path, xml: Path) -> None:
 def make_graph(model: Path, path: Path) -> None:
     """Write the graph of a model (`changedet.network.graph`): what `convert` writes, but no batch norm is folded.
 
-    It appears at `path` once it has been compared with torch.
-
-    So its weights are those in the file. OpenVINO folds them when it compiles, and the answers are the same.
+    So its weights are those in the file. OpenVINO folds them when it compiles, and the answers are the same. It appears
+    at `path` once it has been compared with torch.
 
     Raises:
         ModelError: it holds more than the model file does, or the result is not the model's.
